@@ -1,0 +1,244 @@
+//! The custom resource definitions: derived from the types, with the rules across fields put in.
+//!
+//! A rule stands here and not beside its field because three kinds share the fields of a certificate, and because a
+//! field whose behaviour is still to come is refused here until it works.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, ValidationRule,
+};
+use kube::CustomResourceExt;
+
+use crate::{Dashboard, IotDevice, MqttBroker, RootCA};
+
+/// A CEL rule and what to write instead of what breaks it.
+type Rule = (&'static str, &'static str);
+
+/// What holds for the certificate of a device, a broker and a dashboard.
+const CERTIFICATE: &[Rule] = &[
+    (
+        "duration(self.duration) >= duration('1m')",
+        "spec.duration must be at least 1m; write a Go duration such as 2160h",
+    ),
+    (
+        "!has(self.renewBefore) || duration(self.renewBefore) < duration(self.duration)",
+        "spec.renewBefore must be shorter than spec.duration; leave it out for a third of it",
+    ),
+    (
+        "!has(self.renewBefore) || duration(self.renewBefore) >= duration('10s')",
+        "spec.renewBefore must be at least 10s; leave it out for a third of spec.duration",
+    ),
+    (
+        "has(self.secretName) == has(oldSelf.secretName) && (!has(self.secretName) || self.secretName == oldSelf.secretName)",
+        "spec.secretName cannot be changed; delete the object and create it anew",
+    ),
+];
+
+const ROOT_CA: &[Rule] = &[
+    (
+        "duration(self.duration) >= duration('1h')",
+        "spec.duration must be at least 1h; write a Go duration such as 87600h for ten years",
+    ),
+    (
+        "duration(self.crl.validFor) >= duration('2m')",
+        "spec.crl.validFor must be at least 2m; write a Go duration such as 168h",
+    ),
+    (
+        "self.keyAlgorithm == oldSelf.keyAlgorithm",
+        "spec.keyAlgorithm cannot be changed yet: replacing a root is not supported by this version; create another RootCA",
+    ),
+    ("!has(self.rotation)", "spec.rotation is not supported by this version yet: leave it out"),
+    (
+        "has(self.importFrom) == has(oldSelf.importFrom) && (!has(self.importFrom) || self.importFrom == oldSelf.importFrom)",
+        "spec.importFrom cannot be changed; create another RootCA",
+    ),
+];
+
+const IOT_DEVICE: &[Rule] = &[
+    (
+        "!has(self.thermometer) || (duration(self.thermometer.interval) >= duration('100ms') && duration(self.thermometer.interval) <= duration('1h'))",
+        "spec.thermometer.interval must be from 100ms to 1h",
+    ),
+    (
+        "!has(self.csr)",
+        "spec.csr is not supported by this version yet: leave it out and the operator makes the key",
+    ),
+    (
+        "!has(self.suspended) || !self.suspended",
+        "spec.suspended is not supported by this version yet: leave it out",
+    ),
+    ("!has(self.revoked)", "spec.revoked is not supported by this version yet: leave it out"),
+];
+
+/// The longest name that fits: a device's name is a common name of one DNS label (RFC 1123), the others' stand in front
+/// of `.broker` and `.dashboard` in a common name and behind the kind in the name of a Service (RFC 1035).
+const DEVICE_NAME: Rule = (
+    "size(self.metadata.name) <= 63 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
+    "metadata.name becomes the certificate's common name: at most 63 lower-case letters, digits and hyphens, no dots",
+);
+const WORKLOAD_NAME: Rule = (
+    "size(self.metadata.name) <= 50 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
+    "metadata.name becomes the name of a Service: at most 50 lower-case letters, digits and hyphens, no dots",
+);
+
+/// All four definitions, in the order in which they are told.
+pub fn all() -> Vec<CustomResourceDefinition> {
+    vec![
+        with_rules(RootCA::crd(), &[ROOT_CA], WORKLOAD_NAME),
+        with_rules(IotDevice::crd(), &[CERTIFICATE, IOT_DEVICE], DEVICE_NAME),
+        with_rules(MqttBroker::crd(), &[CERTIFICATE], WORKLOAD_NAME),
+        with_rules(Dashboard::crd(), &[CERTIFICATE], WORKLOAD_NAME),
+    ]
+}
+
+/// All four definitions as a stream of YAML documents.
+pub fn to_yaml() -> Result<String, serde_saphyr::ser::Error> {
+    let mut out = String::from("# Made by `cargo xtask crds` from the types in crates/api.\n");
+    for crd in all() {
+        out.push_str("---\n");
+        out.push_str(&serde_saphyr::to_string(&crd)?);
+    }
+    Ok(out)
+}
+
+fn with_rules(mut crd: CustomResourceDefinition, spec: &[&[Rule]], name: Rule) -> CustomResourceDefinition {
+    for version in &mut crd.spec.versions {
+        let Some(root) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) else {
+            continue;
+        };
+        add(root, &[name]);
+        if let Some(schema) = root.properties.as_mut().and_then(|p| p.get_mut("spec")) {
+            spec.iter().for_each(|rules| add(schema, rules));
+        }
+    }
+    crd
+}
+
+fn add(schema: &mut JSONSchemaProps, rules: &[Rule]) {
+    let rules = rules.iter().map(|(rule, message)| ValidationRule {
+        rule: (*rule).to_owned(),
+        message: Some((*message).to_owned()),
+        ..ValidationRule::default()
+    });
+    schema.x_kubernetes_validations.get_or_insert_default().extend(rules);
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::cel::Validator;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// What the API server would say to an object of `kind` with this name and spec, first created as `old`.
+    fn judge(kind: &str, name: &str, old: Option<&Value>, spec: &Value) -> Result<(), String> {
+        let crd = all().into_iter().find(|crd| crd.spec.names.kind == kind).unwrap();
+        let schema = crd.spec.versions[0].schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap();
+        let schema = serde_json::to_value(schema).unwrap();
+        let object = |spec: &Value| json!({"apiVersion": "ca-iot.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec});
+        Validator::new()
+            .validate(&schema, &object(spec), old.map(object).as_ref())
+            .map_err(|errors| errors.to_string())
+    }
+
+    #[test]
+    fn what_breaks_a_rule_is_refused_with_what_to_write() {
+        let device = json!({"duration": "2160h"});
+        for (kind, name, old, spec, words) in [
+            ("IotDevice", "d", None, json!({"duration": "30s"}), "spec.duration must be at least 1m"),
+            (
+                "IotDevice",
+                "d",
+                None,
+                json!({"duration": "1h", "renewBefore": "1h"}),
+                "shorter than spec.duration",
+            ),
+            (
+                "IotDevice",
+                "d",
+                None,
+                json!({"duration": "1h", "renewBefore": "1s"}),
+                "spec.renewBefore must be at least",
+            ),
+            ("IotDevice", "d", None, json!({"duration": "1h", "csr": "x"}), "spec.csr is not supported"),
+            (
+                "IotDevice",
+                "d",
+                None,
+                json!({"duration": "1h", "suspended": true}),
+                "spec.suspended is not supported",
+            ),
+            (
+                "IotDevice",
+                "d",
+                None,
+                json!({"duration": "1h", "revoked": {"reason": "keyCompromise"}}),
+                "spec.revoked is not",
+            ),
+            (
+                "IotDevice",
+                "d",
+                None,
+                json!({"duration": "1h", "thermometer": {"interval": "50ms"}}),
+                "from 100ms to 1h",
+            ),
+            ("IotDevice", "a.b", None, device.clone(), "metadata.name becomes the certificate's common name"),
+            (
+                "IotDevice",
+                "d",
+                Some(json!({"duration": "1h", "secretName": "a"})),
+                json!({"duration": "1h", "secretName": "b"}),
+                "spec.secretName cannot be changed",
+            ),
+            ("MqttBroker", "d", None, json!({"duration": "30s"}), "spec.duration must be at least 1m"),
+            ("Dashboard", &"d".repeat(51), None, json!({"duration": "1h"}), "at most 50"),
+            (
+                "RootCA",
+                "r",
+                None,
+                json!({"duration": "1m", "crl": {"validFor": "1h"}, "keyAlgorithm": "EcdsaP256"}),
+                "spec.duration must be at least 1h",
+            ),
+            (
+                "RootCA",
+                "r",
+                None,
+                json!({"duration": "1h", "crl": {"validFor": "1m"}, "keyAlgorithm": "EcdsaP256"}),
+                "spec.crl.validFor must be at least 2m",
+            ),
+            (
+                "RootCA",
+                "r",
+                Some(json!({"duration": "1h", "crl": {"validFor": "1h"}, "keyAlgorithm": "EcdsaP256"})),
+                json!({"duration": "1h", "crl": {"validFor": "1h"}, "keyAlgorithm": "EcdsaP384"}),
+                "spec.keyAlgorithm cannot be changed",
+            ),
+        ] {
+            let answer = judge(kind, name, old.as_ref(), &spec).unwrap_err();
+            assert!(answer.contains(words), "{kind} {spec}: {answer}");
+        }
+        judge("IotDevice", "device001", None, &device).unwrap();
+        judge(
+            "IotDevice",
+            "d",
+            None,
+            &json!({"duration": "1h", "renewBefore": "59m", "thermometer": {"interval": "100ms"}}),
+        )
+        .unwrap();
+    }
+
+    #[test]
+    fn the_chart_carries_the_same_definitions() {
+        let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../../charts/ca-iot/crds/ca-iot.dev.yaml");
+        let chart = std::fs::read_to_string(chart).expect("run `cargo xtask crds`");
+        assert!(chart == to_yaml().unwrap(), "the chart's CRDs are out of date: run `cargo xtask crds`");
+    }
+
+    #[test]
+    fn every_kind_is_in_the_category_iot_and_shows_whether_it_is_ready() {
+        for crd in all() {
+            assert_eq!(crd.spec.names.categories, Some(vec!["iot".to_owned()]));
+            let columns = crd.spec.versions[0].additional_printer_columns.as_ref().unwrap();
+            assert_eq!(columns[0].name, "Ready");
+        }
+    }
+}
