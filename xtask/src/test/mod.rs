@@ -1,0 +1,155 @@
+//! `cargo xtask test`: the stages in order, one line for each, every log in test-artifacts/.
+
+mod artifacts;
+mod cargo;
+mod deny;
+mod on_cluster;
+
+use std::{fs, path::PathBuf, time::Instant};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, ValueEnum};
+
+use crate::{
+    program::{Program, last_lines},
+    progress::{detail, say, seconds},
+    tools::Tools,
+};
+
+/// Where logs and what is left of failed tests go, from the workspace's root.
+const ARTIFACTS: &str = "test-artifacts";
+
+/// How many lines of a failed stage's log are shown at once.
+const SHOWN_LINES: usize = 60;
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// The stages to run, in this order; all when none is named
+    stages: Vec<Stage>,
+    /// Go on with the next stage after one has failed
+    #[arg(long)]
+    keep_going: bool,
+    /// Leave the cluster of the tests running, and use it again next time
+    #[arg(long)]
+    keep: bool,
+    /// How many tests run at once on the cluster
+    #[arg(long, default_value_t = 4)]
+    test_threads: u16,
+    /// Only tests on the cluster whose name contains this
+    #[arg(long)]
+    filter: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Stage {
+    /// Formatting of the Rust sources
+    Format,
+    /// Clippy, without a single warning
+    Clippy,
+    /// Licences, forbidden crates and sources of all dependencies; known advisories where their database can be had
+    Deny,
+    /// Every test that needs no cluster
+    Unit,
+    /// The chart: lint, and what the API server says to all of it
+    Chart,
+    /// The whole system on a cluster of its own
+    E2e,
+}
+
+/// What a stage has to work with.
+struct Bench<'a> {
+    tools: &'a Tools,
+    options: &'a Options,
+    artifacts: PathBuf,
+}
+
+/// How a stage ended that did not find anything wrong: a few words about what was looked at.
+type Outcome = Result<String>;
+
+/// Runs the stages; an error when any of them failed.
+pub(crate) fn run(mut tools: Tools, options: &Options) -> Result<()> {
+    let stages = if options.stages.is_empty() { Stage::value_variants() } else { &options.stages };
+    let artifacts = tools.root().join(ARTIFACTS);
+    fs::create_dir_all(&artifacts).with_context(|| format!("cannot create {}", artifacts.display()))?;
+    let judges = prepare(&mut tools, stages);
+    let bench = Bench { tools: &tools, options, artifacts };
+    let mut failed = Vec::new();
+    for &stage in stages {
+        let from = Instant::now();
+        let name = stage.name();
+        say(format_args!("{name}: started"));
+        let needs_judges = matches!(stage, Stage::Unit | Stage::E2e);
+        let outcome = match &judges {
+            Err(error) if needs_judges => Err(anyhow::anyhow!("{error:#}")),
+            _ => bench.run(stage),
+        };
+        match outcome {
+            Ok(words) => say(format_args!("{name}: passed in {}; {words}", seconds(from.elapsed()))),
+            Err(error) => {
+                say(format_args!("{name}: FAILED after {}", seconds(from.elapsed())));
+                detail(&format!("{error:#}"));
+                failed.push(name);
+                if !options.keep_going {
+                    break;
+                }
+            }
+        }
+    }
+    if !options.keep {
+        on_cluster::delete(&bench)?;
+    }
+    if failed.is_empty() { Ok(()) } else { bail!("{}; logs are in {ARTIFACTS}/", failed.join(", ")) }
+}
+
+/// Other people's programs that tests check ours with: Mosquitto, OpenSSL, pkilint, another MQTT client.
+fn prepare(tools: &mut Tools, stages: &[Stage]) -> Result<()> {
+    if !stages.iter().any(|stage| matches!(stage, Stage::Unit | Stage::E2e)) {
+        return Ok(());
+    }
+    tools.packages(&[("openssl", "openssl")])?;
+    let python = crate::python::programs(tools)?;
+    let mosquitto = crate::mosquitto::programs(tools)?;
+    tools.prefer(&python)?;
+    tools.prefer(&mosquitto)
+}
+
+impl Stage {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Format => "format",
+            Self::Clippy => "clippy",
+            Self::Deny => "deny",
+            Self::Unit => "unit",
+            Self::Chart => "chart",
+            Self::E2e => "e2e",
+        }
+    }
+}
+
+impl Bench<'_> {
+    fn run(&self, stage: Stage) -> Outcome {
+        match stage {
+            Stage::Format => cargo::format(self),
+            Stage::Clippy => cargo::clippy(self),
+            Stage::Deny => deny::deny(self),
+            Stage::Unit => cargo::unit(self),
+            Stage::Chart => on_cluster::chart(self),
+            Stage::E2e => on_cluster::e2e(self),
+        }
+    }
+
+    /// Runs a program with its output in the log `name`; the end of that is quoted when it fails.
+    fn check(&self, name: &str, program: Program) -> Result<()> {
+        self.watch(name, program, |_| ())
+    }
+
+    /// As [`Self::check`], with every line shown to `each`.
+    fn watch(&self, name: &str, program: Program, each: impl FnMut(&str)) -> Result<()> {
+        let log = self.artifacts.join(format!("{name}.log"));
+        if program.logged(&log, each)? {
+            return Ok(());
+        }
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        bail!("{}\nAll of it: {ARTIFACTS}/{name}.log", last_lines(&text, SHOWN_LINES));
+    }
+}

@@ -1,0 +1,116 @@
+//! The stages that need a Kubernetes cluster: one of kind, made for them and deleted after them.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{ARTIFACTS, Bench, Outcome, artifacts, cargo};
+use crate::{
+    cluster::{Cluster, E2E},
+    images,
+    progress::step,
+};
+
+const CHART: &str = "charts/ca-iot";
+
+/// The namespace in which the API server is asked about the chart; nothing is made there.
+const DRY_RUN_NAMESPACE: &str = "chart-dry-run";
+
+/// What the chart is rendered with, one after the other.
+const VARIANTS: [&[&str]; 3] =
+    [&[], &["--set", "watchAllNamespaces=true"], &["--set", "site.enabled=false,replicas=2,logFormat=json"]];
+
+/// The chart as Helm and the API server see it.
+pub(super) fn chart(bench: &Bench<'_>) -> Outcome {
+    let cluster = cluster(bench)?;
+    bench.check("chart-lint", bench.tools.program("helm").args(["lint", "--strict", CHART]))?;
+    cluster.kubectl().args(["apply", "--server-side", "--filename"]).arg(format!("{CHART}/crds")).run()?;
+    cluster
+        .kubectl()
+        .args(["wait", "--for=condition=Established", "--timeout=30s", "--filename"])
+        .arg(format!("{CHART}/crds"))
+        .run()?;
+    let namespace = serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": DRY_RUN_NAMESPACE, "labels": {"pod-security.kubernetes.io/warn": "restricted"}},
+    });
+    cluster.kubectl().args(["apply", "--filename=-"]).input(namespace.to_string()).run()?;
+    for (number, values) in VARIANTS.iter().enumerate() {
+        let rendered =
+            bench.tools.program("helm").args(["template", "ca-iot", CHART, "--namespace", DRY_RUN_NAMESPACE]);
+        let file = bench.artifacts.join(format!("chart-{number}.yaml"));
+        fs::write(&file, rendered.args(*values).output()?)?;
+        let apply = cluster.kubectl().args([
+            "apply",
+            "--dry-run=server",
+            "--namespace",
+            DRY_RUN_NAMESPACE,
+            "--filename",
+        ]);
+        let mut warnings = Vec::new();
+        bench.watch(&format!("chart-{number}"), apply.arg(&file), |line| {
+            if line.starts_with("Warning:") {
+                warnings.push(line.to_owned());
+            }
+        })?;
+        if !warnings.is_empty() {
+            bail!("the API server warns about {ARTIFACTS}/chart-{number}.yaml:\n{}", warnings.join("\n"));
+        }
+    }
+    Ok(format!(
+        "{} renderings accepted by the API server, without a warning of Pod Security `restricted`",
+        VARIANTS.len()
+    ))
+}
+
+/// The tests of the crate e2e.
+pub(super) fn e2e(bench: &Bench<'_>) -> Outcome {
+    let cluster = cluster(bench)?;
+    let images = images::build(bench.tools, None)?;
+    images::load(bench.tools, &cluster, &images)?;
+    let folder = bench.artifacts.join("e2e");
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder)?;
+    let threads = format!("--test-threads={}", bench.options.test_threads);
+    let cargo = bench
+        .tools
+        .program("cargo")
+        .args(["test", "--package", "ca-iot-e2e", "--locked", "--no-fail-fast", "--"])
+        .args(["--include-ignored", &threads])
+        .args(&bench.options.filter)
+        .env("KUBECONFIG", kubeconfig(bench))
+        .env("CA_IOT_E2E_CHART", bench.tools.root().join(CHART))
+        .env("CA_IOT_E2E_ARTIFACTS", &folder)
+        .env("CA_IOT_E2E_DASHBOARD", format!("localhost:{}", E2E.dashboard_port))
+        .env("CA_IOT_E2E_BROKER", format!("localhost:{}", E2E.broker_port))
+        .env("INSTA_UPDATE", "no");
+    cargo::tests(bench, "e2e", cargo).map_err(|error| match artifacts::collect(&cluster, &folder) {
+        Ok(()) => error.context(format!("logs, events and resources of the cluster are in {ARTIFACTS}/e2e/")),
+        Err(also) => error.context(format!("and the cluster's state could not be kept: {also:#}")),
+    })
+}
+
+/// Deletes the tests' cluster, if there is one.
+pub(super) fn delete(bench: &Bench<'_>) -> Result<()> {
+    if !bench.tools.has("kind") || !kubeconfig(bench).exists() {
+        return Ok(());
+    }
+    step(&format!("cluster {}", E2E.name), || {
+        let deleted = Cluster::ours(bench.tools, &E2E, Some(kubeconfig(bench))).delete()?;
+        fs::remove_file(kubeconfig(bench)).context("cannot remove the kubeconfig of the tests' cluster")?;
+        Ok(deleted.then(|| "deleted".to_owned()))
+    })
+}
+
+fn cluster<'a>(bench: &'a Bench<'_>) -> Result<Cluster<'a>> {
+    bench.tools.cluster_programs()?;
+    let cluster = Cluster::ours(bench.tools, &E2E, Some(kubeconfig(bench)));
+    step(&format!("cluster {}", E2E.name), || cluster.create(&bench.tools.root().join(E2E.config)))?;
+    Ok(cluster)
+}
+
+/// Access to the tests' cluster is kept apart from the user's own.
+fn kubeconfig(bench: &Bench<'_>) -> PathBuf {
+    bench.tools.cache().join("e2e.kubeconfig")
+}
