@@ -5,10 +5,10 @@ use std::time::Duration;
 use rustls::crypto::aws_lc_rs;
 
 /// What a revoked certificate waits for a new one; new files end the wait.
-pub(crate) const REVOKED: Duration = Duration::from_secs(5 * 60);
+pub(crate) const REVOKED: Duration = Duration::from_mins(5);
 
 const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// Exponential from 1 to 60 s with full jitter: after a broker's restart, thousands of devices come
 /// back spread out rather than in step.

@@ -4,14 +4,13 @@
 use std::{fmt, io, path::Path, sync::Arc};
 
 use jiff::Timestamp;
+use pki::{Certificate, CertificateError, DateError, KeyError, PrivateKey, TrustBundle, Usage};
 use rustls::{
     ClientConfig, RootCertStore,
     client::Resumption,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
-use sha2::{Digest, Sha256};
-use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::wire::CertificateAcknowledgement;
 
@@ -27,11 +26,9 @@ pub(crate) const ROOTS: &str = "ca.crt";
 pub struct Identity {
     name: String,
     serial_number: String,
-    not_after: Timestamp,
-    root_fingerprints: Vec<String>,
-    certificate: CertificateDer<'static>,
+    certificate: Certificate,
     key: PrivateKeyDer<'static>,
-    roots: Vec<CertificateDer<'static>>,
+    trust: TrustBundle,
     tls: Arc<ClientConfig>,
 }
 
@@ -49,27 +46,30 @@ pub enum IdentityError {
     /// The files changed while they were read; the next look will find them at rest.
     #[error("the files were being replaced while they were read")]
     Moving,
-    /// A file is not PEM of what it should hold.
-    #[error("{file} is not usable: {problem}")]
-    Malformed {
-        /// Which.
-        file: &'static str,
-        /// What is wrong with it.
-        problem: String,
-    },
+    /// Not a certificate.
+    #[error("tls.crt: {0}")]
+    Certificate(CertificateError),
+    /// There is nothing the broker could call this client.
+    #[error("tls.crt: the subject has no common name")]
+    Nameless,
+    /// A broker's certificate, for instance.
+    #[error("tls.crt: the certificate is not one for clients")]
+    NotAClient,
     /// Outside its validity.
-    #[error("the certificate is valid from {not_before} to {not_after}, and it is {now}")]
-    OutOfDate {
-        /// First second of validity.
-        not_before: Timestamp,
-        /// Last second of validity.
-        not_after: Timestamp,
-        /// When this was checked.
-        now: Timestamp,
-    },
-    /// Certificate and key are not a pair, or the algorithm is not supported.
-    #[error("tls.crt and tls.key cannot be used together: {0}")]
-    NotAPair(rustls::Error),
+    #[error("tls.crt: the certificate {0}")]
+    Dates(DateError),
+    /// Not a private key.
+    #[error("tls.key: {0}")]
+    Key(KeyError),
+    /// Certificate and key belong to different pairs.
+    #[error("tls.key does not belong to tls.crt")]
+    KeyMismatch,
+    /// Not a bundle of certificates.
+    #[error("ca.crt: {0}")]
+    Trust(CertificateError),
+    /// The TLS library cannot work with the set.
+    #[error("TLS cannot use tls.crt, tls.key and ca.crt: {0}")]
+    Tls(#[from] rustls::Error),
 }
 
 impl Identity {
@@ -79,83 +79,61 @@ impl Identity {
     /// [`IdentityError`] when a file is missing or the three do not belong together.
     pub fn load(directory: &Path, now: Timestamp) -> Result<Self, IdentityError> {
         let read = |file| {
-            std::fs::read(directory.join(file)).map_err(|source| IdentityError::Unreadable { file, source })
+            std::fs::read_to_string(directory.join(file))
+                .map_err(|source| IdentityError::Unreadable { file, source })
         };
         Self::from_pem(&read(CERTIFICATE)?, &read(KEY)?, &read(ROOTS)?, now)
     }
 
-    /// Checks the set: PEM, in date at `now`, certificate and key a pair, at least one root.
+    /// Checks the set: a client's certificate in date at `now`, its key, at least one root. Whether
+    /// the certificate descends from one of the roots is for the broker to say: when a root is
+    /// distrusted in haste, a device has to drop it even before its new certificate arrives.
     ///
     /// # Errors
     /// [`IdentityError`] says which file is wrong and how.
     pub fn from_pem(
-        certificate: &[u8],
-        key: &[u8],
-        roots: &[u8],
+        tls_crt: &str,
+        tls_key: &str,
+        ca_crt: &str,
         now: Timestamp,
     ) -> Result<Self, IdentityError> {
-        let certificate =
-            CertificateDer::from_pem_slice(certificate).map_err(|e| malformed(CERTIFICATE, e))?;
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| malformed(KEY, e))?;
-        let roots = CertificateDer::pem_slice_iter(roots)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|e| malformed(ROOTS, e))?;
-        Self::assemble(certificate, key, roots, now)
+        let certificate = Certificate::from_pem(tls_crt).map_err(IdentityError::Certificate)?;
+        let key = PrivateKey::from_pem(tls_key).map_err(IdentityError::Key)?;
+        if !key.public_key().fits(&certificate) {
+            return Err(IdentityError::KeyMismatch);
+        }
+        let trust = TrustBundle::from_pem(ca_crt).map_err(IdentityError::Trust)?;
+        let key = PrivateKeyDer::from_pem_slice(key.to_pem().as_bytes())
+            .map_err(|error| rustls::Error::General(error.to_string()))?;
+        Self::assemble(certificate, key, trust, now)
     }
 
     fn assemble(
-        certificate: CertificateDer<'static>,
+        certificate: Certificate,
         key: PrivateKeyDer<'static>,
-        roots: Vec<CertificateDer<'static>>,
+        trust: TrustBundle,
         now: Timestamp,
     ) -> Result<Self, IdentityError> {
-        let (_, x509) = X509Certificate::from_der(&certificate).map_err(|e| malformed(CERTIFICATE, e))?;
-        let name = x509
-            .subject()
-            .iter_common_name()
-            .next()
-            .and_then(|name| name.as_str().ok())
-            .ok_or_else(|| malformed(CERTIFICATE, "it has no common name"))?
-            .to_owned();
-        let serial_number = hex::encode(x509.tbs_certificate.serial.to_bytes_be());
-        let second = |t: i64| Timestamp::from_second(t).map_err(|e| malformed(CERTIFICATE, e));
-        let not_before = second(x509.validity().not_before.timestamp())?;
-        let not_after = second(x509.validity().not_after.timestamp())?;
-        if now < not_before || now > not_after {
-            return Err(IdentityError::OutOfDate { not_before, not_after, now });
+        if certificate.usage() != Some(Usage::Client) {
+            return Err(IdentityError::NotAClient);
         }
+        certificate.check_dates(now).map_err(IdentityError::Dates)?;
+        let name = certificate.common_name().ok_or(IdentityError::Nameless)?.to_owned();
 
-        let mut store = RootCertStore::empty();
-        for root in &roots {
-            store.add(root.clone()).map_err(|e| malformed(ROOTS, e))?;
+        let der = |certificate: &Certificate| CertificateDer::from(certificate.der().to_vec());
+        let mut roots = RootCertStore::empty();
+        for root in trust.roots() {
+            roots.add(der(root))?;
         }
-        if store.is_empty() {
-            return Err(malformed(ROOTS, "there is no certificate in it"));
-        }
-        let mut root_fingerprints: Vec<_> =
-            roots.iter().map(|root| hex::encode(Sha256::digest(root))).collect();
-        root_fingerprints.sort();
-        root_fingerprints.dedup();
-
         let mut tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(IdentityError::NotAPair)?
-            .with_root_certificates(store)
-            .with_client_auth_cert(vec![certificate.clone()], key.clone_key())
-            .map_err(IdentityError::NotAPair)?;
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(vec![der(&certificate)], key.clone_key())?;
         // A resumed session would speak for the certificate, and trust the roots, of an earlier handshake.
         tls.resumption = Resumption::disabled();
 
-        Ok(Self {
-            name,
-            serial_number,
-            not_after,
-            root_fingerprints,
-            certificate,
-            key,
-            roots,
-            tls: Arc::new(tls),
-        })
+        let serial_number = certificate.serial().to_string();
+        Ok(Self { name, serial_number, certificate, key, trust, tls: Arc::new(tls) })
     }
 
     /// The common name of the certificate: user name and client id at the broker.
@@ -170,20 +148,20 @@ impl Identity {
 
     /// Last second of validity.
     pub fn not_after(&self) -> Timestamp {
-        self.not_after
+        self.certificate.not_after()
     }
 
     /// SHA-256 of each trusted root, lower-case hex, sorted.
-    pub fn root_fingerprints(&self) -> &[String] {
-        &self.root_fingerprints
+    pub fn root_fingerprints(&self) -> Vec<String> {
+        self.trust.fingerprints().map(str::to_owned).collect()
     }
 
     /// What a device says about itself on its `cert` topic.
     pub fn acknowledgement(&self) -> CertificateAcknowledgement {
         CertificateAcknowledgement {
             serial_number: self.serial_number.clone(),
-            not_after: self.not_after,
-            roots: self.root_fingerprints.clone(),
+            not_after: self.not_after(),
+            roots: self.root_fingerprints(),
         }
     }
 
@@ -194,13 +172,13 @@ impl Identity {
 
     /// Whether both are the same set.
     pub(crate) fn same_set(&self, other: &Self) -> bool {
-        self.same_certificate(other) && self.roots == other.roots
+        self.same_certificate(other) && self.trust == other.trust
     }
 
     /// This certificate with the roots of `newer`: who falls back to an earlier certificate does not
     /// believe again in a root that was taken away since.
     pub(crate) fn trusting_as(&self, newer: &Self, now: Timestamp) -> Result<Self, IdentityError> {
-        Self::assemble(self.certificate.clone(), self.key.clone_key(), newer.roots.clone(), now)
+        Self::assemble(self.certificate.clone(), self.key.clone_key(), newer.trust.clone(), now)
     }
 
     pub(crate) fn tls(&self) -> Arc<ClientConfig> {
@@ -214,12 +192,8 @@ impl fmt::Debug for Identity {
         f.debug_struct("Identity")
             .field("name", &self.name)
             .field("serial_number", &self.serial_number)
-            .field("not_after", &self.not_after)
-            .field("root_fingerprints", &self.root_fingerprints)
+            .field("not_after", &self.not_after())
+            .field("root_fingerprints", &self.root_fingerprints())
             .finish_non_exhaustive()
     }
-}
-
-fn malformed(file: &'static str, problem: impl fmt::Display) -> IdentityError {
-    IdentityError::Malformed { file, problem: problem.to_string() }
 }

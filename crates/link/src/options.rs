@@ -65,7 +65,7 @@ impl LinkOptions {
             identity: IdentitySource::Directory(pki.into()),
             presence: Presence::Announced,
             subscriptions: Vec::new(),
-            session_expiry: Duration::from_secs(24 * 60 * 60),
+            session_expiry: Duration::from_hours(24),
             queue_limit: 720,
         }
     }
@@ -74,7 +74,7 @@ impl LinkOptions {
     pub fn observer(broker: BrokerAddress, pki: impl Into<PathBuf>) -> Self {
         Self {
             presence: Presence::Silent,
-            session_expiry: Duration::from_secs(5 * 60),
+            session_expiry: Duration::from_mins(5),
             ..Self::device(broker, pki)
         }
     }

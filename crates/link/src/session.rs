@@ -294,7 +294,9 @@ impl Desk {
         if !session_present {
             self.take_back();
         }
-        if !self.options.subscriptions.is_empty() && !(session_present && self.subscribed) {
+        // A new process subscribes in any case: that brings what the broker retains.
+        let kept = session_present && self.subscribed;
+        if !kept && !self.options.subscriptions.is_empty() {
             let filters = self.options.subscriptions.iter();
             let filters = filters.map(|filter| SubscribeFilterInput::new(filter, QoS::AtLeastOnce));
             match self.client.try_subscribe_many(filters) {

@@ -116,14 +116,11 @@ async fn watch_files(
             }
             Err(IdentityError::Moving) => continue,
             Err(error) => {
-                let text = match &error {
-                    // Says what time it is, and so is new each second.
-                    IdentityError::OutOfDate { not_before, .. } => format!("out of date, from {not_before}"),
-                    other => other.to_string(),
-                };
-                if problem.replace(text.clone()) == Some(text) {
+                let text = error.to_string();
+                if problem.as_ref() == Some(&text) {
                     continue;
                 }
+                problem = Some(text);
                 Err(error)
             }
         };
