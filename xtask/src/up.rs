@@ -151,7 +151,7 @@ fn page_behind_api(cluster: &Cluster<'_>) -> Result<String> {
     let namespace = if namespace.is_empty() { "default" } else { &namespace };
     let path = format!("/api/v1/namespaces/{namespace}/services/dashboard-dashboard:http/proxy/healthz");
     cluster.kubectl().args(["get", "--raw", &path]).run().context("the dashboard does not answer")?;
-    Ok("http://localhost:5000, after: kubectl port-forward service/dashboard-dashboard 5000".to_owned())
+    Ok("http://localhost:5000, after: kubectl port-forward service/dashboard-dashboard 5000:http".to_owned())
 }
 
 fn closing_words(page: &str, tools: &Tools) -> String {

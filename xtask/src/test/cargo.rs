@@ -6,7 +6,7 @@ use super::{Bench, Outcome};
 use crate::{program::Program, progress::detail};
 
 pub(super) fn format(bench: &Bench<'_>) -> Outcome {
-    bench.check("format", bench.tools.program("cargo").args(["fmt", "--all", "--check"]))?;
+    bench.check("format", bench.tools.program("cargo").args(["fmt", "--all", "--check", "--", "--color=never"]))?;
     Ok("nothing to change".to_owned())
 }
 
