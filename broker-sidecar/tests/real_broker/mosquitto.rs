@@ -1,0 +1,68 @@
+//! A real Mosquitto: the program named by `MOSQUITTO`, or the one in `PATH`.
+
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// A running broker. It is killed when this goes out of scope.
+pub(crate) struct Mosquitto {
+    child: Child,
+    entry: PathBuf,
+}
+
+impl Mosquitto {
+    /// Starts a broker that reads its files from `run`. `table` is the process table that is shown to the sidecar: the
+    /// pod has a process namespace of its own, here it is a directory with links to the broker's entry in `/proc` alone.
+    pub(crate) fn start(directory: &Path, run: &Path, table: &Path, port: u16) -> Self {
+        let run = run.display();
+        let config = directory.join("mosquitto.conf");
+        let text = format!(
+            "listener {port} 127.0.0.1\n\
+             cafile {run}/pki/ca.crt\n\
+             certfile {run}/pki/tls.crt\n\
+             keyfile {run}/pki/tls.key\n\
+             crlfile {run}/pki/ca.crl\n\
+             require_certificate true\n\
+             use_identity_as_username true\n\
+             use_username_as_clientid true\n\
+             tls_version tlsv1.2\n\
+             allow_anonymous false\n\
+             acl_file {run}/acl\n\
+             user root\n\
+             log_dest stdout\n"
+        );
+        fs::write(&config, text).unwrap();
+        let program = std::env::var("MOSQUITTO").unwrap_or_else(|_| "mosquitto".to_owned());
+        let log = File::options().create(true).append(true).open(directory.join("mosquitto.log")).unwrap();
+        let child = Command::new(&program)
+            .arg("-c")
+            .arg(&config)
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| {
+                panic!("{program}: {error}; install mosquitto 2.1 or name the program in MOSQUITTO")
+            });
+        let entry = table.join(child.id().to_string());
+        symlink(Path::new("/proc").join(child.id().to_string()), &entry).unwrap();
+        Self { child, entry }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Mosquitto {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        fs::remove_file(&self.entry).unwrap();
+    }
+}
