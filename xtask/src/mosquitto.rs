@@ -34,7 +34,7 @@ pub(crate) fn image(tools: &Tools) -> Result<()> {
 
 /// The programs of the image, runnable here: returns the folder to put on the PATH.
 pub(crate) fn programs(tools: &Tools) -> Result<PathBuf> {
-    let home = tools.cache().join(IMAGE.replace(':', "-"));
+    let home = tools.cache().join(IMAGE.replace(':', "-") + "-programs");
     let bin = home.join("bin");
     if bin.is_dir() {
         return Ok(bin);

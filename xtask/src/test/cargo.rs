@@ -6,7 +6,10 @@ use super::{Bench, Outcome};
 use crate::{program::Program, progress::detail};
 
 pub(super) fn format(bench: &Bench<'_>) -> Outcome {
-    bench.check("format", bench.tools.program("cargo").args(["fmt", "--all", "--check", "--", "--color=never"]))?;
+    bench.check(
+        "format",
+        bench.tools.program("cargo").args(["fmt", "--all", "--check", "--", "--color=never"]),
+    )?;
     Ok("nothing to change".to_owned())
 }
 
@@ -19,7 +22,7 @@ pub(super) fn clippy(bench: &Bench<'_>) -> Outcome {
 pub(super) fn unit(bench: &Bench<'_>) -> Outcome {
     let cargo =
         bench.tools.program("cargo").args(["test", "--workspace", "--exclude", "ca-iot-e2e", "--locked"]);
-    let mosquitto = crate::mosquitto::programs(bench.tools)?.join("mosquitto");
+    let mosquitto = crate::mosquitto::programs(&bench.tools)?.join("mosquitto");
     // a snapshot that differs is a failure, not a new snapshot
     let cargo = cargo.env("MOSQUITTO", mosquitto).env("INSTA_UPDATE", "no");
     tests(bench, "unit", cargo.args(["--no-fail-fast", "--", "--include-ignored"]))

@@ -14,7 +14,7 @@ const VERSION: &str = "0.20.2";
 const DATABASE_TIMEOUT: Duration = Duration::from_mins(1);
 
 pub(super) fn deny(bench: &Bench<'_>) -> Outcome {
-    let deny = install(bench.tools)?;
+    let deny = install(&bench.tools)?;
     let program = || bench.tools.program(&deny).arg("--all-features");
     bench.check("deny", program().args(["check", "bans", "licenses", "sources"]))?;
     if !program().args(["fetch", "db"]).succeeds_within(DATABASE_TIMEOUT) {

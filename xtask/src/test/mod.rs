@@ -58,32 +58,28 @@ enum Stage {
 
 /// What a stage has to work with.
 struct Bench<'a> {
-    tools: &'a Tools,
+    tools: Tools,
     options: &'a Options,
     artifacts: PathBuf,
+    /// Whether the judges are on the PATH already.
+    judges: bool,
 }
 
 /// How a stage ended that did not find anything wrong: a few words about what was looked at.
 type Outcome = Result<String>;
 
 /// Runs the stages; an error when any of them failed.
-pub(crate) fn run(mut tools: Tools, options: &Options) -> Result<()> {
+pub(crate) fn run(tools: Tools, options: &Options) -> Result<()> {
     let stages = if options.stages.is_empty() { Stage::value_variants() } else { &options.stages };
     let artifacts = tools.root().join(ARTIFACTS);
     fs::create_dir_all(&artifacts).with_context(|| format!("cannot create {}", artifacts.display()))?;
-    let judges = prepare(&mut tools, stages);
-    let bench = Bench { tools: &tools, options, artifacts };
+    let mut bench = Bench { tools, options, artifacts, judges: false };
     let mut failed = Vec::new();
     for &stage in stages {
         let from = Instant::now();
         let name = stage.name();
         say(format_args!("{name}: started"));
-        let needs_judges = matches!(stage, Stage::Unit | Stage::E2e);
-        let outcome = match &judges {
-            Err(error) if needs_judges => Err(anyhow::anyhow!("{error:#}")),
-            _ => bench.run(stage),
-        };
-        match outcome {
+        match bench.run(stage) {
             Ok(words) => say(format_args!("{name}: passed in {}; {words}", seconds(from.elapsed()))),
             Err(error) => {
                 say(format_args!("{name}: FAILED after {}", seconds(from.elapsed())));
@@ -101,18 +97,6 @@ pub(crate) fn run(mut tools: Tools, options: &Options) -> Result<()> {
     if failed.is_empty() { Ok(()) } else { bail!("{}; logs are in {ARTIFACTS}/", failed.join(", ")) }
 }
 
-/// Other people's programs that tests check ours with: Mosquitto, OpenSSL, pkilint, another MQTT client.
-fn prepare(tools: &mut Tools, stages: &[Stage]) -> Result<()> {
-    if !stages.iter().any(|stage| matches!(stage, Stage::Unit | Stage::E2e)) {
-        return Ok(());
-    }
-    tools.packages(&[("openssl", "openssl")])?;
-    let python = crate::python::programs(tools)?;
-    let mosquitto = crate::mosquitto::programs(tools)?;
-    tools.prefer(&python)?;
-    tools.prefer(&mosquitto)
-}
-
 impl Stage {
     fn name(self) -> &'static str {
         match self {
@@ -127,7 +111,10 @@ impl Stage {
 }
 
 impl Bench<'_> {
-    fn run(&self, stage: Stage) -> Outcome {
+    fn run(&mut self, stage: Stage) -> Outcome {
+        if matches!(stage, Stage::Unit | Stage::E2e) {
+            self.call_judges()?;
+        }
         match stage {
             Stage::Format => cargo::format(self),
             Stage::Clippy => cargo::clippy(self),
@@ -136,6 +123,18 @@ impl Bench<'_> {
             Stage::Chart => on_cluster::chart(self),
             Stage::E2e => on_cluster::e2e(self),
         }
+    }
+
+    /// Puts other people's programs on the PATH that tests check ours with: OpenSSL, pkilint, two more MQTT clients and
+    /// Mosquitto itself.
+    fn call_judges(&mut self) -> Result<()> {
+        if !self.judges {
+            self.tools.packages(&[("openssl", "openssl")])?;
+            let folders = [crate::python::programs(&self.tools)?, crate::mosquitto::programs(&self.tools)?];
+            folders.iter().try_for_each(|folder| self.tools.prefer(folder))?;
+            self.judges = true;
+        }
+        Ok(())
     }
 
     /// Runs a program with its output in the log `name`; the end of that is quoted when it fails.

@@ -12,6 +12,7 @@ use crate::{
 };
 
 const CHART: &str = "charts/ca-iot";
+const SAMPLES: &str = "deploy/samples";
 
 /// The namespace in which the API server is asked about the chart; nothing is made there.
 const DRY_RUN_NAMESPACE: &str = "chart-dry-run";
@@ -58,8 +59,9 @@ pub(super) fn chart(bench: &Bench<'_>) -> Outcome {
             bail!("the API server warns about {ARTIFACTS}/chart-{number}.yaml:\n{}", warnings.join("\n"));
         }
     }
+    cluster.kubectl().args(["apply", "--dry-run=server", "--filename", SAMPLES]).run()?;
     Ok(format!(
-        "{} renderings accepted by the API server, without a warning of Pod Security `restricted`",
+        "{} renderings and all samples accepted by the API server, without a warning of Pod Security `restricted`",
         VARIANTS.len()
     ))
 }
@@ -67,8 +69,8 @@ pub(super) fn chart(bench: &Bench<'_>) -> Outcome {
 /// The tests of the crate e2e.
 pub(super) fn e2e(bench: &Bench<'_>) -> Outcome {
     let cluster = cluster(bench)?;
-    let images = images::build(bench.tools, None)?;
-    images::load(bench.tools, &cluster, &images)?;
+    let images = images::build(&bench.tools, None)?;
+    images::load(&bench.tools, &cluster, &images)?;
     let folder = bench.artifacts.join("e2e");
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)?;
@@ -97,7 +99,7 @@ pub(super) fn delete(bench: &Bench<'_>) -> Result<()> {
         return Ok(());
     }
     step(&format!("cluster {}", E2E.name), || {
-        let deleted = Cluster::ours(bench.tools, &E2E, Some(kubeconfig(bench))).delete()?;
+        let deleted = Cluster::ours(&bench.tools, &E2E, Some(kubeconfig(bench))).delete()?;
         fs::remove_file(kubeconfig(bench)).context("cannot remove the kubeconfig of the tests' cluster")?;
         Ok(deleted.then(|| "deleted".to_owned()))
     })
@@ -105,7 +107,7 @@ pub(super) fn delete(bench: &Bench<'_>) -> Result<()> {
 
 fn cluster<'a>(bench: &'a Bench<'_>) -> Result<Cluster<'a>> {
     bench.tools.cluster_programs()?;
-    let cluster = Cluster::ours(bench.tools, &E2E, Some(kubeconfig(bench)));
+    let cluster = Cluster::ours(&bench.tools, &E2E, Some(kubeconfig(bench)));
     step(&format!("cluster {}", E2E.name), || cluster.create(&bench.tools.root().join(E2E.config)))?;
     Ok(cluster)
 }
