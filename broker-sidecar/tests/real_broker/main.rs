@@ -9,6 +9,7 @@ mod site;
 use std::time::{Duration, Instant};
 
 use pki::CrlContents;
+use rustix::process::Signal;
 
 use crate::client::Session;
 use crate::site::{ACL, Authority, Secret, Site};
@@ -115,6 +116,37 @@ async fn a_broker_is_not_started_before_there_are_good_files() {
     assert!(told.contains("tls.key does not belong to tls.crt"), "{told}");
     site.mount(&good);
     site.answers("/startupz", 200).await;
+}
+
+#[tokio::test]
+async fn a_list_is_not_reported_as_loaded_while_the_broker_hangs() {
+    let mut authority = Authority::new(1);
+    let secret = authority.secret();
+    let (site, mosquitto) = Site::running(&secret).await;
+    mosquitto.signal(Signal::STOP);
+    authority.crl.number = 2;
+    site.mount(&Secret { ca_crl: authority.crl(), ..secret });
+
+    let told = site.answers("/readyz", 503).await;
+    assert!(told.contains("no answer to a TLS handshake"), "{told}");
+    assert_eq!(site.loaded().await.crl_numbers[&authority.fingerprint()], 1);
+
+    mosquitto.signal(Signal::CONT);
+    site.loads(|loaded| loaded.crl_numbers[&authority.fingerprint()] == 2).await;
+    site.answers("/readyz", 200).await;
+}
+
+#[tokio::test]
+async fn a_broker_that_reads_other_files_is_noticed() {
+    let authority = Authority::new(1);
+    let site = Site::new(&authority.secret()).await;
+    site.answers("/startupz", 200).await;
+    let elsewhere = Site::new(&authority.secret()).await;
+    elsewhere.answers("/startupz", 200).await;
+    let _mosquitto = site.start_mosquitto_with(&elsewhere).await;
+    let other = "mosquitto serves another certificate than the one in place";
+    site.loads(|loaded| loaded.problem.as_ref().is_some_and(|it| it.contains(other))).await;
+    site.answers("/readyz", 503).await;
 }
 
 #[tokio::test]

@@ -145,8 +145,13 @@ impl Site {
 
     /// Starts Mosquitto as the kubelet does: not before the sidecar's startup probe succeeds.
     pub(crate) async fn start_mosquitto(&self) -> Mosquitto {
+        self.start_mosquitto_with(self).await
+    }
+
+    /// Starts Mosquitto with what is in place at another site.
+    pub(crate) async fn start_mosquitto_with(&self, other: &Self) -> Mosquitto {
         self.answers("/startupz", 200).await;
-        Mosquitto::start(self.path(), &self.path().join("run"), &self.path().join("proc"), self.port)
+        Mosquitto::start(self.path(), &other.path().join("run"), &self.path().join("proc"), self.port)
     }
 
     /// A pod in which everything runs and is proved.
