@@ -1,8 +1,7 @@
-//! The ConfigMap of a broker: `mosquitto.conf`, which Mosquitto reads when it starts, and `acl`, which the sidecar puts in
+//! The `ConfigMap` of a broker: `mosquitto.conf`, which Mosquitto reads when it starts, and `acl`, which the sidecar puts in
 //! place while it runs. What stands in them was measured with Mosquitto 2.1.2.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
 use api::{MqttBroker, TlsVersion};
 use aws_lc_rs::digest::{SHA256, digest};
@@ -17,7 +16,7 @@ pub(super) const ACL: &str = "acl";
 
 /// Where the Secret is mounted, for the sidecar alone.
 pub(super) const PKI: &str = "/mosquitto/pki";
-/// Where the ConfigMap is mounted: one key for each container.
+/// Where the `ConfigMap` is mounted: one key for each container.
 pub(super) const CONFIG: &str = "/mosquitto/config";
 /// Where the sidecar puts what it has checked: the set `pki/` and the file `acl`.
 pub(super) const RUN: &str = "/mosquitto/run";
@@ -29,6 +28,11 @@ pub(super) const PORT: i32 = 8883;
 /// Connections beyond `spec.maxConnections`, for ourselves: the operator's session, its probe, the one that takes over
 /// a revoked session, and the sidecar's handshake. Mosquitto refuses what is too much before TLS, so it cannot tell.
 const RESERVED: i32 = 4;
+
+/// `read` or `write`, and a topic filter.
+type Right<'a> = (&'a str, &'a str);
+/// What the operator and dashboards read: all that devices and the broker say.
+const WATCH: [Right<'_>; 2] = [("read", "devices/#"), ("read", "$SYS/#")];
 
 /// Both files of `broker`; `dashboards` are the names of the Dashboards that read from it.
 pub fn config_map(broker: &MqttBroker, dashboards: &BTreeSet<String>) -> ConfigMap {
@@ -87,31 +91,25 @@ log_type notice
 }
 
 fn acl(broker: &MqttBroker, dashboards: &BTreeSet<String>) -> String {
-    let mut rules = "\
+    let devices = "\
 # Written by the operator of ca-iot. A change is applied without a restart.
 pattern write devices/%u/#
 pattern read cmd/%u/#
-
-user operator.ca-iot
-topic read devices/#
-topic read $SYS/#
-topic write cmd/#
 "
     .to_owned();
-    for name in dashboards {
-        rules += &format!("\nuser {name}.dashboard\ntopic read devices/#\ntopic read $SYS/#\n");
-    }
-    for (name, rights) in backends(broker) {
-        let _ = writeln!(rules, "\nuser {name}");
-        for (right, filter) in rights {
-            let _ = writeln!(rules, "topic {right} {filter}");
-        }
-    }
-    rules
+    let operator = user("operator.ca-iot", WATCH.into_iter().chain([("write", "cmd/#")]));
+    let dashboards = dashboards.iter().map(|name| user(&format!("{name}.dashboard"), WATCH));
+    let backends = backends(broker).into_iter().map(|(name, rights)| user(name, rights));
+    [devices, operator].into_iter().chain(dashboards).chain(backends).collect::<Vec<_>>().join("\n")
+}
+
+fn user<'a>(name: &str, rights: impl IntoIterator<Item = Right<'a>>) -> String {
+    let rights = rights.into_iter().map(|(access, filter)| format!("topic {access} {filter}\n"));
+    rights.fold(format!("user {name}\n"), |rules, right| rules + &right)
 }
 
 /// What `spec.access` grants, by user: each right once, in an order that does not depend on the spec's.
-fn backends(broker: &MqttBroker) -> BTreeMap<&str, BTreeSet<(&str, &str)>> {
+fn backends(broker: &MqttBroker) -> BTreeMap<&str, BTreeSet<Right<'_>>> {
     let mut backends = BTreeMap::<_, BTreeSet<_>>::new();
     for api::Access { name, read, write } in &broker.spec.access {
         let read = read.iter().map(|filter| ("read", filter.as_str()));
@@ -126,14 +124,13 @@ mod tests {
     use super::*;
     use crate::workloads::fixtures;
 
-    fn dashboards(names: &[&str]) -> BTreeSet<String> {
-        names.iter().map(|name| (*name).to_owned()).collect()
-    }
-
     #[test]
     fn the_files_say_who_may_connect_and_do_what() {
-        let config = config_map(&fixtures::broker(), &dashboards(&["wall", "dashboard"]));
-        insta::assert_yaml_snapshot!(config);
+        let broker = fixtures::broker();
+        let config = config_map(&broker, &["wall", "dashboard"].map(str::to_owned).into());
+        assert_eq!(config.metadata, metadata(&broker));
+        let files = config.data.unwrap().into_iter().map(|(name, text)| format!("=== {name}\n{text}\n"));
+        insta::assert_snapshot!(files.collect::<String>());
     }
 
     #[test]

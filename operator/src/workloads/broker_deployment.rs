@@ -103,7 +103,7 @@ fn mosquitto(broker: &MqttBroker, images: &Images) -> Container {
     }
 }
 
-/// One key of the ConfigMap `name`.
+/// One key of the `ConfigMap` `name`.
 fn config_volume(volume: &str, name: &str, key: &str) -> Volume {
     Volume {
         name: volume.into(),

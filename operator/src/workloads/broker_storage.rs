@@ -1,4 +1,4 @@
-//! The PersistentVolumeClaim of a broker: sessions, queued and retained messages.
+//! The `PersistentVolumeClaim` of a broker: sessions, queued and retained messages.
 
 use api::{MqttBroker, Storage};
 use k8s_openapi::api::core::v1::{

@@ -4,13 +4,13 @@
 //! | for | file | becomes |
 //! | --- | --- | --- |
 //! | `IotDevice` | [`thermometer`] | a Deployment, when the device asks for a simulated thermometer |
-//! | `MqttBroker` | [`broker_config`] | a ConfigMap: `mosquitto.conf` and the access rules |
+//! | `MqttBroker` | [`broker_config`] | a `ConfigMap`: `mosquitto.conf` and the access rules |
 //! | | [`broker_deployment`] | a Deployment: Mosquitto, and the sidecar that feeds it |
 //! | | [`broker_service`] | a Service: where clients connect to |
-//! | | [`broker_storage`] | a PersistentVolumeClaim, when the broker asks for one |
+//! | | [`broker_storage`] | a `PersistentVolumeClaim`, when the broker asks for one |
 //! | `Dashboard` | [`dashboard_deployment`] | a Deployment |
 //! | | [`dashboard_service`] | a Service |
-//! | | [`dashboard_access`] | a ServiceAccount, a Role and a RoleBinding: it reads the four kinds |
+//! | | [`dashboard_access`] | a `ServiceAccount`, a Role and a `RoleBinding`: it reads the four kinds |
 //!
 //! `metadata` holds what all objects have in common, `pod` what all pods have, `service` what both Services have.
 //! Secrets are not among them: certificates are issued, not built.

@@ -92,7 +92,7 @@ pub(super) fn secret_volume(name: &str, keys: &[&str]) -> Volume {
     }
 }
 
-/// A key of a Secret or ConfigMap as a file of the same name.
+/// A key of a Secret or `ConfigMap` as a file of the same name.
 pub(super) fn item(key: &str) -> KeyToPath {
     KeyToPath { key: key.to_owned(), path: key.to_owned(), ..KeyToPath::default() }
 }
