@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{
     Target,
     cluster::{Cluster, DEVELOPMENT},
+    crds::CRDS,
     images::{self, Image},
     progress::{plain, say, step},
     ready,
@@ -33,6 +34,18 @@ pub(crate) fn up(tools: &Tools, target: &Target) -> Result<()> {
     let cluster = cluster(tools, target)?;
     let images = put_images(tools, &cluster, target)?;
     step("chart", || {
+        // Helm leaves definitions alone that an earlier release has left behind
+        cluster
+            .kubectl()
+            .args([
+                "apply",
+                "--server-side",
+                "--force-conflicts",
+                "--field-manager=ca-iot",
+                "--filename",
+                CRDS,
+            ])
+            .run()?;
         let mut helm = cluster.helm().args(["upgrade", "--install", RELEASE, CHART]);
         for image in &images {
             helm = helm.args(["--set", &image.chart_value()]);

@@ -74,6 +74,11 @@ pub(crate) fn run(tools: Tools, options: &Options) -> Result<()> {
     let artifacts = tools.root().join(ARTIFACTS);
     fs::create_dir_all(&artifacts).with_context(|| format!("cannot create {}", artifacts.display()))?;
     let mut bench = Bench { tools, options, artifacts, judges: false };
+    let needs_cluster = stages.iter().any(|stage| matches!(stage, Stage::Chart | Stage::E2e));
+    if needs_cluster && !options.keep {
+        // of a run that was interrupted
+        on_cluster::delete(&bench)?;
+    }
     let mut failed = Vec::new();
     for &stage in stages {
         let from = Instant::now();
@@ -91,7 +96,7 @@ pub(crate) fn run(tools: Tools, options: &Options) -> Result<()> {
             }
         }
     }
-    if !options.keep {
+    if needs_cluster && !options.keep {
         on_cluster::delete(&bench)?;
     }
     if failed.is_empty() { Ok(()) } else { bail!("{}; logs are in {ARTIFACTS}/", failed.join(", ")) }

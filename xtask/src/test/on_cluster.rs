@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
 use super::{ARTIFACTS, Bench, Outcome, artifacts, cargo};
 use crate::{
@@ -68,8 +68,9 @@ pub(super) fn chart(bench: &Bench<'_>) -> Outcome {
 
 /// The tests of the crate e2e.
 pub(super) fn e2e(bench: &Bench<'_>) -> Outcome {
-    let cluster = cluster(bench)?;
+    bench.tools.docker()?;
     let images = images::build(&bench.tools, None)?;
+    let cluster = cluster(bench)?;
     images::load(&bench.tools, &cluster, &images)?;
     let folder = bench.artifacts.join("e2e");
     let _ = fs::remove_dir_all(&folder);
@@ -95,12 +96,11 @@ pub(super) fn e2e(bench: &Bench<'_>) -> Outcome {
 
 /// Deletes the tests' cluster, if there is one.
 pub(super) fn delete(bench: &Bench<'_>) -> Result<()> {
-    if !bench.tools.has("kind") || !kubeconfig(bench).exists() {
+    if !bench.tools.has("kind") || !bench.tools.program("docker").arg("info").succeeds() {
         return Ok(());
     }
     step(&format!("cluster {}", E2E.name), || {
         let deleted = Cluster::ours(&bench.tools, &E2E, Some(kubeconfig(bench))).delete()?;
-        fs::remove_file(kubeconfig(bench)).context("cannot remove the kubeconfig of the tests' cluster")?;
         Ok(deleted.then(|| "deleted".to_owned()))
     })
 }
