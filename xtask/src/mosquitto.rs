@@ -26,8 +26,8 @@ pub(crate) fn image(tools: &Tools) -> Result<()> {
         if tools.program("docker").args(["pull", "--quiet", IMAGE]).succeeds_within(Duration::from_mins(2)) {
             return Ok(Some("pulled".to_owned()));
         }
-        tools.kind_node("host").show()?;
-        tools.kind_node("mosquitto/build").show()?;
+        tools.kind_node("host", &[])?;
+        tools.kind_node("mosquitto/build", &[])?;
         Ok(Some("built".to_owned()))
     })
 }

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     program::{Program, in_front, is_on_path},
-    progress::say,
+    progress::{detail, say},
 };
 
 /// What a kind node built here is called, so that `kind create cluster` finds it.
@@ -43,7 +43,7 @@ impl Tools {
         fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
         let mut tools = Self { root, cache, path: env::var_os("PATH").unwrap_or_default() };
         // last: a kind, helm or kubectl that the user has installed is the user's choice
-        if let Ok(bin) = tools.kind_node("build").arg("--bin").output() {
+        if let Ok(bin) = tools.kind_node_script("build").arg("--bin").output() {
             tools.path = env::join_paths(env::split_paths(&tools.path).chain([PathBuf::from(bin)]))?;
         }
         Ok(tools)
@@ -70,8 +70,23 @@ impl Tools {
         Program::new(name, &self.path).current_dir(&self.root)
     }
 
-    /// A script of deploy/kind-node.
-    pub(crate) fn kind_node(&self, script: &str) -> Program {
+    /// Runs a script of deploy/kind-node, and tells what it does as it does it.
+    pub(crate) fn kind_node(&self, script: &str, arguments: &[&str]) -> Result<()> {
+        let log = self.cache.join(format!("kind-node-{}.log", script.replace('/', "-")));
+        // that a thing is ready, and the path of it, is for people who run the script themselves
+        let unneeded = |line: &str| line.contains("] ready: ") || Path::new(line).is_absolute();
+        let tell = |line: &str| {
+            if !unneeded(line) {
+                detail(line);
+            }
+        };
+        if self.kind_node_script(script).args(arguments).logged(&log, tell)? {
+            return Ok(());
+        }
+        bail!("{KIND_NODE}/{script} failed, see above; {KIND_NODE}/README.md tells what it needs")
+    }
+
+    fn kind_node_script(&self, script: &str) -> Program {
         self.program("bash").arg(self.root.join(KIND_NODE).join(script))
     }
 
@@ -88,7 +103,7 @@ impl Tools {
             bail!("no Docker engine answers `docker info`: install or start one, then run this again");
         }
         say("no Docker engine answers: preparing one");
-        self.kind_node("host").show().context("see above; deploy/kind-node/README.md tells what it needs")
+        self.kind_node("host", &[])
     }
 
     /// Makes sure that Docker, kind, helm and kubectl are there.
@@ -111,13 +126,8 @@ impl Tools {
 
     /// Builds the node image, kind, helm and kubectl out of Debian packages and Go modules.
     pub(crate) fn local_node_image(&self) -> Result<()> {
-        for script in [&["host"][..], &["build", LOCAL_NODE_IMAGE]] {
-            self.kind_node(script[0])
-                .args(&script[1..])
-                .show()
-                .context("see above; deploy/kind-node/README.md tells what it needs")?;
-        }
-        Ok(())
+        self.kind_node("host", &[])?;
+        self.kind_node("build", &[LOCAL_NODE_IMAGE])
     }
 
     /// Makes sure that static programs can be built for `target`.
