@@ -1,1 +1,36 @@
-//! See the crate's description in docs/architecture.md.
+//! The operator of ca-iot: what users write becomes keys, certificates, revocation lists and workloads, and stays so.
+//!
+//! ```text
+//!            RootCA ──────────► Secret rootca-<name> (key, CRL)      ConfigMap <name>-trust (roots)
+//!               │ signs
+//!     ┌─────────┼──────────┐
+//! IotDevice  MqttBroker  Dashboard ──► Secret <kind>-<name> (tls.crt, tls.key, ca.crt; a broker's also ca.crl)
+//!     │         │          │
+//! thermometer  Mosquitto   web page     Deployments that mount these Secrets
+//! ```
+//!
+//! Every controller is the same sentence: *observe* what there is, *plan* what to do and why, *build* it, *apply* it, *report*. Planning
+//! and building are pure; [`cluster`] is the only module that writes.
+//!
+//! - [`root_ca`], [`iot_device`], [`mqtt_broker`], [`dashboard`]: one controller each
+//! - [`certificate`]: the one lifecycle that the last three share
+//! - [`workloads`]: everything that appears in the cluster beside Secrets, one file each
+//! - [`children`] and [`roots`]: what is remembered between two looks; none of it matters after a crash
+//! - [`runtime`]: where all of it meets
+
+pub mod certificate;
+pub mod children;
+pub mod cli;
+pub mod cluster;
+pub mod context;
+pub mod dashboard;
+pub mod error;
+pub mod http;
+pub mod iot_device;
+pub mod metrics;
+pub mod mqtt_broker;
+pub mod pods;
+pub mod root_ca;
+pub mod roots;
+pub mod runtime;
+pub mod workloads;

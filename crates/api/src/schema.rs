@@ -56,13 +56,8 @@ pub(crate) fn uris(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// A port of a Service.
-pub(crate) fn port(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "integer", "format": "int32", "minimum": 1, "maximum": 65535})
-}
-
-/// A node port, in the range that clusters use unless configured otherwise; absent: the cluster chooses.
-pub(crate) fn node_port(_: &mut SchemaGenerator) -> Schema {
+/// A TCP port; absent: a default, or the cluster's choice.
+pub(crate) fn optional_port(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "integer", "format": "int32", "nullable": true, "minimum": 1, "maximum": 65535})
 }
 

@@ -17,11 +17,11 @@ pub struct Service {
     pub type_: ServiceType,
     /// The port of the Service; absent: 8883 for a broker, 80 for a dashboard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::node_port")]
+    #[schemars(schema_with = "schema::optional_port")]
     pub port: Option<i32>,
     /// The port on every node, for types `NodePort` and `LoadBalancer`; absent: the cluster chooses one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::node_port")]
+    #[schemars(schema_with = "schema::optional_port")]
     pub node_port: Option<i32>,
     /// Annotations of the Service, for load balancers.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

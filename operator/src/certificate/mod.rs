@@ -1,0 +1,377 @@
+//! The one certificate lifecycle, which devices, brokers and dashboards share: what is asked for ([`request`]), what stands in
+//! the Secret ([`secret`]), what is to be done ([`plan`]), and what is told ([`report`]).
+//!
+//! One certificate is one Secret write and one status write. Key and certificate change in one write, and the old
+//! pair stays until then. The Secret's annotations are the ledger: which serials are alive survives any crash.
+
+pub mod plan;
+pub mod report;
+pub mod request;
+pub mod secret;
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use api::conditions::{self, Reason, Verdict};
+use api::{CertificateHolder, CertificateStatus, HolderStatus, Superseded};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt as _;
+use pki::{PrivateKey, SerialNumber, Validity};
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use crate::children::Key;
+use crate::cluster::{Made, Note, Written};
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::roots::{Lookup, UsableRoot};
+use crate::workloads::metadata::Owner;
+
+use self::plan::Plan;
+use self::request::Request;
+use self::secret::Stored;
+
+/// How long to wait after the first failure to issue; it doubles up to 32 times that.
+const FIRST_RETRY: Duration = Duration::from_secs(60);
+
+/// A resource that holds a certificate and that the operator keeps valid.
+pub trait Holder: CertificateHolder + Made + Owner {}
+impl<K: CertificateHolder + Made + Owner> Holder for K {}
+
+/// What is so of a certificate after it was looked after.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Whether the certificate is in force, and why not.
+    pub ready: Verdict,
+    /// The certificate in the Secret.
+    pub current: Option<Current>,
+    /// What is wrong although the certificate is in force.
+    pub degraded: Option<Verdict>,
+    /// Whether the Secret was written.
+    pub written: bool,
+    /// What happened, for people.
+    pub notes: Vec<Note>,
+    /// How long to wait after a failure before the next try.
+    pub retry_in: Option<Duration>,
+}
+
+/// A certificate as it stands in its Secret, checked against what is asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Current {
+    /// What is told of it.
+    pub certificate: CertificateStatus,
+    /// Those before it that are still within their dates.
+    pub superseded: Vec<Superseded>,
+}
+
+/// The certificates that were read and found right, so that they need not be read again: by Secret, its version, and
+/// a digest of all that was asked for. No keys.
+#[derive(Default)]
+pub struct Verified {
+    known: Mutex<HashMap<Key, (u64, String, Current)>>,
+}
+
+/// Keeps the certificate of `holder` valid. None: it is too early to say anything, somebody will call again.
+pub async fn keep_valid<K: Holder>(
+    context: &Context,
+    holder: &K,
+    asked: Result<Request, Verdict>,
+) -> Result<Option<Outcome>> {
+    let namespace = holder.namespace().unwrap_or_default();
+    let request = match asked {
+        Ok(request) => request,
+        Err(verdict) => return Ok(Some(Outcome::refused(holder, verdict))),
+    };
+    let root = match choose_root(context, &namespace, &request) {
+        Ok(Some(root)) => root,
+        Ok(None) => return Ok(None),
+        Err(verdict) => return Ok(Some(Outcome::refused(holder, verdict))),
+    };
+
+    let now = context.now();
+    let asked = request.digest(&root);
+    let key = Key::of::<Secret>(&namespace, &request.secret_name);
+    let child = context.children.get(&key);
+    if let Some(child) = &child
+        && let Some(current) = context.verified.find(&key, child.resource_version, &asked)
+        && current.certificate.renewal_time.0 > now
+    {
+        return Ok(Some(Outcome::valid(current, false)));
+    }
+
+    let stored = match &child {
+        Some(_) => context.cluster.read::<Secret>(&namespace, &request.secret_name).await?.map(Stored::new),
+        None => None,
+    };
+    let in_order = stored.as_ref().is_some_and(|stored| stored.is_in_order(holder, &request, &root));
+    let plan = plan::plan(&request, stored.as_ref(), in_order, &root, &seed(holder), now);
+    let outcome = match plan {
+        Plan::Keep { current } => Outcome::valid(current, false),
+        Plan::Refresh { current } => {
+            refresh(context, holder, &request, &root, stored.as_ref(), current).await?
+        }
+        Plan::Issue { because, validity } => {
+            issue(context, holder, &request, root, stored.as_ref(), because.to_string(), validity).await?
+        }
+        Plan::Fail { problem, current } => {
+            let retry_in = context.backoff.failed(&own_key(holder), FIRST_RETRY);
+            failed(holder, &problem, current, retry_in, now)
+        }
+    };
+    if outcome.retry_in.is_none() {
+        context.backoff.succeeded(&own_key(holder));
+    }
+    if let (Some(current), Some(child)) = (&outcome.current, context.children.get(&key))
+        && outcome.retry_in.is_none()
+    {
+        context.verified.put(key, child.resource_version, asked, current.clone());
+    }
+    Ok(Some(outcome))
+}
+
+/// Writes the status, if there is `news`, and tells people what happened.
+pub async fn tell<K: Holder>(
+    context: &Context,
+    holder: &K,
+    outcome: &Outcome,
+    certificate: &HolderStatus,
+    news: bool,
+    status: &impl Serialize,
+) -> Result<()> {
+    let (kind, namespace, name) = (K::kind(&()), holder.namespace().unwrap_or_default(), holder.name_any());
+    context.metrics.holder(&kind, &namespace, &name, certificate);
+    if news {
+        context.cluster.report(holder, status).await?;
+    }
+    for note in outcome.notes.iter().chain(&refusal(holder, outcome)) {
+        tracing::info!(%kind, %namespace, %name, reason = note.reason, "{}", note.text);
+        context.cluster.tell(holder, note, context.now()).await;
+    }
+    Ok(())
+}
+
+/// Why it is not ready, told once: when it is news, and nothing else told it.
+fn refusal<K: Holder>(holder: &K, outcome: &Outcome) -> Option<Note> {
+    let Verdict { holds, reason, message } = &outcome.ready;
+    let told = holder.holder_status().is_some_and(|status| {
+        status.conditions.iter().any(|c| c.type_ == conditions::READY && c.message == *message)
+    });
+    let note = || Note { warning: true, reason: reason.as_str(), action: "Refuse", text: message.clone() };
+    let patience = matches!(reason, Reason::WaitingForRoot | Reason::WaitingForPods | Reason::Issuing);
+    (!holds && !told && !patience && outcome.notes.is_empty()).then(note)
+}
+
+/// The root that signs, if it can. None: its own controller has not looked at it yet.
+fn choose_root(
+    context: &Context,
+    namespace: &str,
+    request: &Request,
+) -> Result<Option<std::sync::Arc<UsableRoot>>, Verdict> {
+    let name = match &request.root {
+        Some(name) => name.clone(),
+        None => request::only_root(&context.objects.roots, namespace)?,
+    };
+    match context.roots.look_up(namespace, &name) {
+        Lookup::Usable(root) => Ok(Some(root)),
+        Lookup::Unusable => Err(Verdict::no(
+            Reason::WaitingForRoot,
+            format!("the RootCA {name} cannot sign: see `kubectl describe rootca {name}`"),
+        )),
+        Lookup::Unknown if request::root_exists(&context.objects.roots, namespace, &name) => Ok(None),
+        Lookup::Unknown => Err(Verdict::no(
+            Reason::WaitingForRoot,
+            format!("there is no RootCA {name} in this namespace: create it, or correct spec.rootCARef.name"),
+        )),
+    }
+}
+
+/// Makes a key, has the root sign, and stores both in one write.
+async fn issue<K: Holder>(
+    context: &Context,
+    holder: &K,
+    request: &Request,
+    root: std::sync::Arc<UsableRoot>,
+    stored: Option<&Stored>,
+    because: String,
+    validity: Validity,
+) -> Result<Outcome> {
+    let started = std::time::Instant::now();
+    let now = context.now();
+    let profile = request.profile(&root);
+    let signer = std::sync::Arc::clone(&root);
+    let signed =
+        tokio::task::spawn_blocking(move || -> Result<Result<(PrivateKey, pki::Certificate), String>> {
+            let serial = SerialNumber::generate().map_err(|_| Error::Random)?;
+            Ok(PrivateKey::generate(profile.key_algorithm).map_err(|error| error.to_string()).and_then(
+                |key| {
+                    let certificate = signer.signing.issue(&profile, key.public_key(), serial, validity);
+                    certificate.map(|certificate| (key, certificate)).map_err(|error| error.to_string())
+                },
+            ))
+        })
+        .await
+        .map_err(|_| Error::Cancelled { action: "issue a certificate" })??;
+    let (key, certificate) = match signed {
+        Ok(pair) => pair,
+        Err(problem) => {
+            let retry_in = context.backoff.failed(&own_key(holder), FIRST_RETRY);
+            return Ok(failed(
+                holder,
+                &problem,
+                stored.and_then(|s| s.current(request, &seed(holder))),
+                retry_in,
+                now,
+            ));
+        }
+    };
+
+    let current = Current::new(&certificate, request, root.generation, &seed(holder), stored, now);
+    let pem: Zeroizing<String> = key.to_pem();
+    let secret = secret::build(holder, request, &root, &certificate.to_pem(), &pem, &current);
+    let outcome = write(context, holder, stored, &secret, current).await?;
+    context.metrics.issued(&K::kind(&()), started.elapsed());
+    Ok(outcome.with_note(issued_note(&because)))
+}
+
+/// Rewrites the Secret with the same pair: the roots that are trusted, a CRL, or a label changed.
+async fn refresh<K: Holder>(
+    context: &Context,
+    holder: &K,
+    request: &Request,
+    root: &UsableRoot,
+    stored: Option<&Stored>,
+    current: Current,
+) -> Result<Outcome> {
+    let Some((certificate, key)) = stored.and_then(Stored::pair) else {
+        return Ok(Outcome::valid(current, false));
+    };
+    let secret = secret::build(holder, request, root, certificate, &key, &current);
+    write(context, holder, stored, &secret, current).await
+}
+
+async fn write<K: Holder>(
+    context: &Context,
+    holder: &K,
+    stored: Option<&Stored>,
+    secret: &Secret,
+    current: Current,
+) -> Result<Outcome> {
+    let Some(stored) = stored else {
+        return Ok(match context.cluster.create_once(secret).await? {
+            Written::Done(Some(_)) => Outcome::valid(current, true),
+            // Ours, but the watch had not told yet: what is there is judged at the next look, which comes with the watch.
+            Written::Done(None) => Outcome {
+                retry_in: Some(Duration::from_secs(1)),
+                ..Outcome::refused(holder, Verdict::no(Reason::Issuing, "its Secret was just made elsewhere"))
+            },
+            Written::Foreign(foreign) => Outcome {
+                retry_in: Some(FIRST_RETRY),
+                ..Outcome::refused(holder, Verdict::no(Reason::NameTaken, foreign.to_string()))
+            },
+        });
+    };
+    if let Some(foreign) = stored.foreign() {
+        let verdict = Verdict::no(Reason::NameTaken, foreign.to_string());
+        return Ok(Outcome { retry_in: Some(FIRST_RETRY), ..Outcome::refused(holder, verdict) });
+    }
+    context.cluster.overwrite(secret, stored.child().as_ref()).await?;
+    Ok(Outcome::valid(current, true))
+}
+
+fn failed<K: Holder>(
+    holder: &K,
+    problem: &str,
+    current: Option<Current>,
+    retry_in: Duration,
+    now: Timestamp,
+) -> Outcome {
+    let message = format!("no certificate could be issued: {problem}; next try in {} s", retry_in.as_secs());
+    let note =
+        Note { warning: true, reason: Reason::IssueFailed.as_str(), action: "Issue", text: message.clone() };
+    let in_force = current.as_ref().filter(|current| current.certificate.not_after.0 > now);
+    let ready = match in_force {
+        Some(current) => Verdict::yes(
+            Reason::Valid,
+            format!("the certificate is in force until {}, but {message}", current.certificate.not_after.0),
+        ),
+        None => Verdict::no(Reason::IssueFailed, message),
+    };
+    let outcome = Outcome { current, retry_in: Some(retry_in), ..Outcome::refused(holder, ready) };
+    outcome.with_note(note)
+}
+
+fn issued_note(because: &str) -> Note {
+    Note { warning: false, reason: "Issued", action: "Issue", text: because.to_owned() }
+}
+
+/// What jitter follows from.
+fn seed<K: Holder>(holder: &K) -> String {
+    holder.uid().unwrap_or_default()
+}
+
+fn own_key<K: Holder>(holder: &K) -> Key {
+    Key::of::<K>(&holder.namespace().unwrap_or_default(), &holder.name_any())
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    /// The certificate is what is asked for.
+    fn valid(current: Current, written: bool) -> Self {
+        let message = format!(
+            "certificate {} is valid until {} and will be renewed at {}",
+            current.certificate.serial_number,
+            current.certificate.not_after.0,
+            current.certificate.renewal_time.0
+        );
+        let ready = Verdict::yes(Reason::Valid, message);
+        Self { ready, degraded: None, current: Some(current), written, notes: Vec::new(), retry_in: None }
+    }
+
+    /// Nothing can be done now. What was told before of the certificate still stands.
+    fn refused<K: Holder>(holder: &K, ready: Verdict) -> Self {
+        let current = holder.holder_status().and_then(|status| {
+            let certificate = status.certificate.clone()?;
+            Some(Current { certificate, superseded: status.superseded.clone() })
+        });
+        Self { ready, degraded: None, current, written: false, notes: Vec::new(), retry_in: None }
+    }
+
+    fn with_note(mut self, mut note: Note) -> Self {
+        match (&self.current, note.warning) {
+            (Some(current), false) if self.written => {
+                let CertificateStatus { serial_number, not_after, .. } = &current.certificate;
+                note.text = format!(
+                    "issued certificate {serial_number}, valid until {}, because {}",
+                    not_after.0, note.text
+                );
+                self.notes.push(note);
+            }
+            (_, true) => self.notes.push(note),
+            _ => {}
+        }
+        self
+    }
+}
+
+// === impl Verified ===
+
+impl Verified {
+    fn find(&self, key: &Key, version: u64, asked: &str) -> Option<Current> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let (known_version, known_asked, current) = known.get(key)?;
+        (*known_version == version && known_asked == asked).then(|| current.clone())
+    }
+
+    fn put(&self, key: Key, version: u64, asked: String, current: Current) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, (version, asked, current));
+    }
+
+    /// The object is gone.
+    pub fn forget(&self, namespace: &str, secret_name: &str) {
+        let key = Key::of::<Secret>(namespace, secret_name);
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+    }
+}

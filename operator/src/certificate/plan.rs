@@ -1,0 +1,78 @@
+//! What is to be done about a certificate, and why. Pure: time is an argument.
+
+use jiff::Timestamp;
+use pki::{IssueReason, KeyHolder, Validity, Verdict, Wanted, examine};
+
+use super::Current;
+use super::request::Request;
+use super::secret::{Stored, certificate_status};
+use crate::roots::UsableRoot;
+
+/// What is to be done about a certificate.
+#[derive(Debug)]
+pub enum Plan {
+    /// Nothing, until the renewal time.
+    Keep {
+        /// The certificate.
+        current: Current,
+    },
+    /// The pair is right, but what stands beside it is not.
+    Refresh {
+        /// The certificate.
+        current: Current,
+    },
+    /// A new pair.
+    Issue {
+        /// Why.
+        because: IssueReason,
+        /// From when to when.
+        validity: Validity,
+    },
+    /// A new pair is needed, and none would be any good.
+    Fail {
+        /// Why not.
+        problem: String,
+        /// The certificate that is there meanwhile.
+        current: Option<Current>,
+    },
+}
+
+/// What is to be done about the certificate in `stored` so that it is what is asked for. `in_order`: what stands beside the pair
+/// is as it should be.
+pub fn plan(
+    request: &Request,
+    stored: Option<&Stored>,
+    in_order: bool,
+    root: &UsableRoot,
+    seed: &str,
+    now: Timestamp,
+) -> Plan {
+    let profile_hash = request.profile(root).hash();
+    let wanted = Wanted {
+        profile_hash: &profile_hash,
+        root: root.signing.certificate(),
+        root_generation: root.generation,
+        trigger: request.trigger.as_deref(),
+        key_holder: KeyHolder::Secret,
+        renew_before: request.renew_before,
+        seed,
+    };
+    match examine(stored.map(Stored::facts).as_ref(), &wanted, now) {
+        Verdict::Keep { certificate, .. } => {
+            let certificate = certificate_status(&certificate, request, root.generation, seed);
+            let superseded = stored.map(Stored::superseded).unwrap_or_default();
+            let current = Current { certificate, superseded };
+            if in_order { Plan::Keep { current } } else { Plan::Refresh { current } }
+        }
+        Verdict::Issue { because } => {
+            let root = root.signing.certificate();
+            match Validity::plan(request.duration(), request.renew_before, seed, root, now) {
+                Ok(validity) => Plan::Issue { because, validity },
+                Err(problem) => Plan::Fail {
+                    problem: problem.to_string(),
+                    current: stored.and_then(|stored| stored.current(request, seed)),
+                },
+            }
+        }
+    }
+}

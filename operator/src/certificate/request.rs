@@ -1,0 +1,151 @@
+//! Parse once: from a spec to a request that can be fulfilled, or to words that say what to write instead.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use api::conditions::{Reason, Verdict};
+use api::{CertificateSpec, DeviceSubject, RootCA, names};
+use aws_lc_rs::digest::{SHA256, digest};
+use kube::ResourceExt as _;
+use kube::runtime::reflector::Store;
+use pki::{LeafProfile, Subject, Usage};
+
+use super::Holder;
+use crate::roots::UsableRoot;
+
+/// A checked request for a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// What the certificate is to say, but for what the root adds.
+    profile: LeafProfile,
+    /// How long before its end it is renewed; none: a third of its life.
+    pub renew_before: Option<Duration>,
+    /// The renewal that was asked for last.
+    pub trigger: Option<String>,
+    /// The root that is to sign; none: the only one there is.
+    pub root: Option<String>,
+    /// Where it is stored.
+    pub secret_name: String,
+}
+
+/// What follows from kind and name of a holder.
+#[derive(Clone, Debug)]
+pub struct Role {
+    /// The common name.
+    pub common_name: String,
+    /// Which end of a connection it is.
+    pub usage: Usage,
+    /// Names that are always in the certificate.
+    pub dns_names: Vec<String>,
+    /// Addresses that are always in the certificate.
+    pub ip_addresses: Vec<IpAddr>,
+}
+
+// === impl Request ===
+
+impl Request {
+    /// Checks what `holder` asks for.
+    pub fn parse<K: Holder>(holder: &K, role: Role) -> Result<Self, Verdict> {
+        let spec: &CertificateSpec = holder.certificate_spec();
+        let refuse = |field: &str, problem: &dyn std::fmt::Display| {
+            Verdict::no(Reason::InvalidSpec, format!("spec.{field}: {problem}"))
+        };
+
+        let mut ip_addresses = role.ip_addresses;
+        for text in &spec.ip_addresses {
+            let address = text.parse().map_err(|_| {
+                refuse(
+                    "ipAddresses",
+                    &format_args!(
+                        "{text:?} is not an IP address; write one without a mask, such as 192.0.2.7"
+                    ),
+                )
+            })?;
+            ip_addresses.push(address);
+        }
+        let mut dns_names = role.dns_names;
+        dns_names.extend(spec.dns_names.iter().cloned());
+        let DeviceSubject { organization, organizational_unit, country, state, locality } =
+            spec.subject.clone();
+        let profile = LeafProfile {
+            subject: Subject {
+                common_name: role.common_name,
+                organization,
+                organizational_unit,
+                country,
+                state,
+                locality,
+            },
+            dns_names,
+            ip_addresses,
+            uris: spec.uris.clone(),
+            usage: role.usage,
+            key_algorithm: spec.key_algorithm,
+            duration: spec.duration.into(),
+            crl_distribution_url: None,
+        };
+        profile.check().map_err(|problem| Verdict::no(Reason::InvalidSpec, format!("spec: {problem}")))?;
+        Ok(Self {
+            profile,
+            renew_before: spec.renew_before.map(Duration::from),
+            trigger: spec.renewal.trigger.clone(),
+            root: spec.root_ca_ref.as_ref().map(|root| root.name.clone()),
+            secret_name: spec.secret_name.clone().unwrap_or_else(|| names::owned::<K>(&holder.name_any())),
+        })
+    }
+
+    /// What the certificate is to say when `root` signs it.
+    pub fn profile(&self, root: &UsableRoot) -> LeafProfile {
+        LeafProfile { crl_distribution_url: root.crl_distribution_url.clone(), ..self.profile.clone() }
+    }
+
+    /// Whether it is a server's, which needs the CRLs too.
+    pub fn is_server(&self) -> bool {
+        self.profile.usage == Usage::Server
+    }
+
+    /// How long the certificate is to live.
+    pub fn duration(&self) -> Duration {
+        self.profile.duration
+    }
+
+    /// A digest of everything that decides what the Secret holds.
+    pub fn digest(&self, root: &UsableRoot) -> String {
+        let crls = if self.is_server() { root.crls.as_str() } else { "" };
+        let parts = [
+            self.profile(root).hash(),
+            format!("{:?} {:?}", self.renew_before, self.trigger),
+            root.generation.to_string(),
+            root.bundle.clone(),
+            crls.to_owned(),
+        ];
+        hex::encode(digest(&SHA256, parts.join("\n").as_bytes()))
+    }
+}
+
+/// The name of the root of `namespace`, when there is just one.
+pub fn only_root(roots: &Store<RootCA>, namespace: &str) -> Result<String, Verdict> {
+    let mut names: Vec<String> = roots
+        .state()
+        .iter()
+        .filter(|root| root.namespace().as_deref() == Some(namespace))
+        .map(|root| root.name_any())
+        .collect();
+    names.sort();
+    match names.as_slice() {
+        [] => Err(Verdict::no(Reason::WaitingForRoot, "there is no RootCA in this namespace: create one")),
+        [name] => Ok(name.clone()),
+        several => Err(Verdict::no(
+            Reason::InvalidSpec,
+            format!(
+                "spec.rootCARef: several RootCAs are here ({}): write which one signs",
+                several.join(", ")
+            ),
+        )),
+    }
+}
+
+/// Whether somebody wrote a root of this name.
+pub fn root_exists(roots: &Store<RootCA>, namespace: &str, name: &str) -> bool {
+    roots.state().iter().any(|root| root.namespace().as_deref() == Some(namespace) && root.name_any() == name)
+}

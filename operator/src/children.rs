@@ -1,0 +1,248 @@
+//! What the operator has made, as far as its metadata tells: enough to see what is missing, changed or to be kept,
+//! without holding a single Secret.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt::Debug;
+use std::sync::{Mutex, PoisonError};
+
+use api::names::{LABEL_KIND, LABEL_NAME, managed_selector};
+use futures::{StreamExt as _, TryStreamExt as _, channel::mpsc};
+use kube::api::{ObjectMeta, PartialObjectMeta};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
+
+/// A kind, a namespace and a name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// The kind, such as `Secret`.
+    pub kind: String,
+    /// The namespace.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+/// What is known of an object of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Child {
+    /// Tells it from an earlier object of the same name.
+    pub uid: String,
+    /// Rises with every write (Kubernetes 1.35 makes comparing them official).
+    pub resource_version: u64,
+    /// Rises with every change of the spec, where the kind has one.
+    pub generation: Option<i64>,
+    /// Whose it is, by its labels: kind and name of the resource.
+    pub owner: Option<(String, String)>,
+    /// The annotations of this project.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Everything that the operator has made, kept up to date by watches.
+#[derive(Default)]
+pub struct Children {
+    known: Mutex<HashMap<Key, Child>>,
+}
+
+/// The resource that has to look at its children again.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Owner {
+    /// Its kind.
+    pub kind: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+// === impl Key ===
+
+impl Key {
+    /// The key of `name` in `namespace`.
+    pub fn of<K: Resource<DynamicType = ()>>(namespace: &str, name: &str) -> Self {
+        Self { kind: K::kind(&()).into_owned(), namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+}
+
+// === impl Child ===
+
+impl Child {
+    /// From an object's metadata; none when it was never stored.
+    pub fn from_meta(meta: &ObjectMeta) -> Option<Self> {
+        let label = |name: &str| meta.labels.as_ref().and_then(|labels| labels.get(name)).cloned();
+        Some(Self {
+            uid: meta.uid.clone()?,
+            resource_version: meta.resource_version.as_ref()?.parse().ok()?,
+            generation: meta.generation,
+            owner: label(LABEL_KIND).zip(label(LABEL_NAME)),
+            annotations: meta
+                .annotations
+                .iter()
+                .flatten()
+                .filter(|(key, _)| key.starts_with("ca-iot.dev/"))
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect(),
+        })
+    }
+
+    /// What changes when somebody changes what was applied: the generation, or, for kinds without one, the version.
+    pub fn revision(&self) -> u64 {
+        self.generation.and_then(|g| u64::try_from(g).ok()).unwrap_or(self.resource_version)
+    }
+}
+
+// === impl Children ===
+
+impl Children {
+    /// What is known of `key`.
+    pub fn get(&self, key: &Key) -> Option<Child> {
+        self.lock().get(key).cloned()
+    }
+
+    /// Takes note of what was just written or read, so that the watch's echo of it is no news.
+    pub fn note(&self, key: Key, child: Child) -> bool {
+        let mut known = self.lock();
+        let news = known.get(&key).is_none_or(|old| old.resource_version < child.resource_version);
+        if news {
+            known.insert(key, child);
+        }
+        news
+    }
+
+    fn forget(&self, key: &Key) -> Option<Child> {
+        self.lock().remove(key)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Child>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Follows the objects of one kind for ever, and tells `changed` whose they are.
+    pub async fn follow<K>(
+        &self,
+        objects: Api<PartialObjectMeta<K>>,
+        changed: mpsc::UnboundedSender<Owner>,
+        synced: impl FnOnce() + Send,
+    ) where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+    {
+        let config = watcher::Config::default().labels(&managed_selector());
+        let mut events = std::pin::pin!(watcher(objects, config).default_backoff());
+        let mut listing: HashSet<Key> = HashSet::new();
+        let mut synced = Some(synced);
+        loop {
+            match events.try_next().await {
+                Ok(Some(watcher::Event::Apply(object))) => self.seen(&object, &changed),
+                Ok(Some(watcher::Event::InitApply(object))) => {
+                    listing.extend(key_of(&object));
+                    self.seen(&object, &changed);
+                }
+                Ok(Some(watcher::Event::Delete(object))) => {
+                    let child = key_of(&object).and_then(|key| self.forget(&key));
+                    tell(&object, child.as_ref(), &changed);
+                }
+                Ok(Some(watcher::Event::Init)) => listing.clear(),
+                Ok(Some(watcher::Event::InitDone)) => {
+                    self.forget_unlisted(&K::kind(&()), &listing, &changed);
+                    listing = HashSet::new();
+                    if let Some(synced) = synced.take() {
+                        synced();
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "watching failed; trying again"),
+            }
+        }
+    }
+
+    fn seen<K: Resource<DynamicType = ()>>(
+        &self,
+        object: &PartialObjectMeta<K>,
+        changed: &mpsc::UnboundedSender<Owner>,
+    ) {
+        let (Some(key), Some(child)) = (key_of(object), Child::from_meta(&object.metadata)) else { return };
+        if self.note(key, child.clone()) {
+            tell(object, Some(&child), changed);
+        }
+    }
+
+    /// What was deleted while no watch ran.
+    fn forget_unlisted(&self, kind: &str, listed: &HashSet<Key>, changed: &mpsc::UnboundedSender<Owner>) {
+        let gone: Vec<_> =
+            self.lock().extract_if(|key, _| key.kind == kind && !listed.contains(key)).collect();
+        for (key, child) in gone {
+            if let Some((kind, name)) = child.owner {
+                let _ = changed.unbounded_send(Owner { kind, namespace: key.namespace, name });
+            }
+        }
+    }
+}
+
+fn key_of<K: Resource<DynamicType = ()>>(object: &PartialObjectMeta<K>) -> Option<Key> {
+    Some(Key::of::<K>(object.metadata.namespace.as_deref()?, object.metadata.name.as_deref()?))
+}
+
+fn tell<K>(object: &PartialObjectMeta<K>, child: Option<&Child>, changed: &mpsc::UnboundedSender<Owner>)
+where
+    K: Resource<DynamicType = ()>,
+{
+    let Some((kind, name)) = child.and_then(|child| child.owner.clone()) else { return };
+    let Some(namespace) = object.metadata.namespace.clone() else { return };
+    // The receiver lives as long as the controllers.
+    let _ = changed.unbounded_send(Owner { kind, namespace, name });
+}
+
+/// Splits one stream of owners into one for each controller.
+pub fn by_kind<const N: usize>(
+    owners: mpsc::UnboundedReceiver<Owner>,
+    kinds: [String; N],
+) -> (impl Future<Output = ()> + Send, [mpsc::UnboundedReceiver<Owner>; N]) {
+    let (senders, receivers): (Vec<_>, Vec<_>) = kinds.iter().map(|_| mpsc::unbounded()).unzip();
+    let route = owners.for_each(move |owner| {
+        if let Some(at) = kinds.iter().position(|kind| *kind == owner.kind) {
+            let _ = senders[at].unbounded_send(owner);
+        }
+        std::future::ready(())
+    });
+    let receivers = receivers.try_into().unwrap_or_else(|_| unreachable!("one receiver for each kind"));
+    (route, receivers)
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Secret;
+
+    use super::*;
+
+    fn child(version: u64) -> Child {
+        Child {
+            uid: "u".into(),
+            resource_version: version,
+            generation: None,
+            owner: Some(("IotDevice".into(), "d".into())),
+            annotations: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn the_echo_of_an_own_write_is_no_news() {
+        let children = Children::default();
+        let key = Key::of::<Secret>("ns", "s");
+        assert!(children.note(key.clone(), child(7)));
+        assert!(!children.note(key.clone(), child(7)));
+        assert!(!children.note(key.clone(), child(6)));
+        assert!(children.note(key, child(8)));
+    }
+
+    #[test]
+    fn what_was_deleted_unwatched_is_told_to_its_owner() {
+        let children = Children::default();
+        children.note(Key::of::<Secret>("ns", "gone"), child(7));
+        children.note(Key::of::<Secret>("ns", "there"), child(8));
+        let (sender, mut receiver) = mpsc::unbounded();
+        children.forget_unlisted("Secret", &HashSet::from([Key::of::<Secret>("ns", "there")]), &sender);
+        assert_eq!(receiver.try_recv().unwrap().name, "d");
+        assert!(receiver.try_recv().is_err());
+        assert!(children.get(&Key::of::<Secret>("ns", "gone")).is_none());
+    }
+}

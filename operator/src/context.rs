@@ -1,0 +1,141 @@
+//! What every controller works with.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use api::conditions::{Reason, Verdict};
+use api::{Dashboard, IotDevice, LocalRef, MqttBroker, RootCA};
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+use kube::runtime::reflector::Store;
+
+use crate::certificate::Verified;
+use crate::children::{Children, Key};
+use crate::cluster::Cluster;
+use crate::metrics::Metrics;
+use crate::roots::Roots;
+use crate::workloads::Images;
+
+/// What every controller works with.
+pub struct Context {
+    /// The way to write.
+    pub cluster: Cluster,
+    /// What was made already.
+    pub children: Arc<Children>,
+    /// What users wrote.
+    pub objects: Objects,
+    /// The roots that can sign.
+    pub roots: Roots,
+    /// The certificates that were read and found right.
+    pub verified: Verified,
+    /// The images that workloads run.
+    pub images: Images,
+    /// How often in a row a certificate could not be issued.
+    pub backoff: Backoff,
+    /// How often in a row a reconciliation failed.
+    pub retries: Backoff,
+    /// What is measured.
+    pub metrics: Metrics,
+}
+
+/// What users wrote, as the watches see it.
+pub struct Objects {
+    /// Roots.
+    pub roots: Store<RootCA>,
+    /// Devices.
+    pub devices: Store<IotDevice>,
+    /// Brokers.
+    pub brokers: Store<MqttBroker>,
+    /// Dashboards.
+    pub dashboards: Store<Dashboard>,
+}
+
+/// Waiting times that double with each failure in a row, for each object its own.
+#[derive(Default)]
+pub struct Backoff {
+    failures: Mutex<HashMap<Key, u32>>,
+}
+
+impl Context {
+    /// The clock. The one place where the time comes from.
+    #[allow(clippy::unused_self, reason = "the clock belongs to the context, not to the world")]
+    pub fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}
+
+// === impl Objects ===
+
+impl Objects {
+    /// The broker that is referred to, or the only one of the namespace.
+    pub fn broker(&self, namespace: &str, reference: Option<&LocalRef>) -> Result<Arc<MqttBroker>, Verdict> {
+        let here = self.brokers.state().into_iter().filter(|b| b.namespace().as_deref() == Some(namespace));
+        let mut here: Vec<_> = here.filter(|b| reference.is_none_or(|r| r.name == b.name_any())).collect();
+        let waiting = |message: String| Err(Verdict::no(Reason::WaitingForBroker, message));
+        match (here.len(), reference) {
+            (1, _) => Ok(here.remove(0)),
+            (0, Some(reference)) => waiting(format!(
+                "there is no MqttBroker {} in this namespace: create it, or correct spec.brokerRef.name",
+                reference.name
+            )),
+            (0, None) => waiting("there is no MqttBroker in this namespace: create one".to_owned()),
+            _ => {
+                let mut names: Vec<_> = here.iter().map(|broker| broker.name_any()).collect();
+                names.sort();
+                let message = format!(
+                    "spec.brokerRef: several MqttBrokers are here ({}): write which one",
+                    names.join(", ")
+                );
+                Err(Verdict::no(Reason::InvalidSpec, message))
+            }
+        }
+    }
+
+    /// The names of the dashboards of a namespace.
+    pub fn dashboards_in(&self, namespace: &str) -> BTreeSet<String> {
+        let dashboards = self.dashboards.state();
+        let here = dashboards.iter().filter(|d| d.namespace().as_deref() == Some(namespace));
+        here.map(|dashboard| dashboard.name_any()).collect()
+    }
+}
+
+// === impl Backoff ===
+
+impl Backoff {
+    /// How long to wait after one more failure: `first`, doubled with each, at most 32 times as long; a quarter of it jitter.
+    pub fn failed(&self, key: &Key, first: Duration) -> Duration {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = failures.entry(key.clone()).or_default();
+        let wait = first * 2_u32.pow((*count).min(5));
+        *count += 1;
+        let mut octets = [0; 2];
+        // Without randomness there is no jitter, and nothing worse.
+        let _ = aws_lc_rs::rand::fill(&mut octets);
+        wait.mul_f64(0.875 + f64::from(u16::from_be_bytes(octets)) / f64::from(u16::MAX) / 4.0)
+    }
+
+    /// It went well.
+    pub fn succeeded(&self, key: &Key) {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_doubles_up_to_thirty_two_times_and_starts_over_after_success() {
+        let backoff = Backoff::default();
+        let key = Key { kind: "IotDevice".into(), namespace: "ns".into(), name: "d".into() };
+        let first = Duration::from_secs(60);
+        let waits: Vec<_> = (0..8).map(|_| backoff.failed(&key, first)).collect();
+        for (n, wait) in waits.iter().enumerate() {
+            let nominal = first * 2_u32.pow(u32::try_from(n).unwrap().min(5));
+            assert!(*wait >= nominal.mul_f64(0.875) && *wait <= nominal.mul_f64(1.125), "{n}: {wait:?}");
+        }
+        backoff.succeeded(&key);
+        assert!(backoff.failed(&key, first) <= first.mul_f64(1.125));
+    }
+}

@@ -1,0 +1,41 @@
+//! What can go wrong with the world; what can go wrong with a spec is a [`Verdict`](api::conditions::Verdict) instead.
+
+/// A failed read or write, or a bug. The object is tried again, later each time.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server refused, or could not be reached.
+    #[error("cannot {action}: {source}")]
+    Api {
+        /// What was tried, as in "cannot read Secret x".
+        action: String,
+        /// What it said.
+        source: Box<kube::Error>,
+    },
+    /// A blocking task did not come back.
+    #[error("cannot {action}: the task was cancelled")]
+    Cancelled {
+        /// What was tried.
+        action: &'static str,
+    },
+    /// The system has no randomness to give.
+    #[error("cannot draw a serial number: the system gives no random octets")]
+    Random,
+    /// An object without what every stored object has.
+    #[error("{0} has no {1}; the API server never stores such an object")]
+    Incomplete(String, &'static str),
+}
+
+/// What most of the operator returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Says what was tried when the API server refused.
+pub(crate) trait Trying<T> {
+    /// `action` completes "cannot …".
+    fn trying(self, action: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T> Trying<T> for std::result::Result<T, kube::Error> {
+    fn trying(self, action: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|source| Error::Api { action: action(), source: Box::new(source) })
+    }
+}

@@ -1,0 +1,254 @@
+//! What is to be done about a root, and why. Pure: time is an argument.
+
+use std::time::Duration;
+
+use api::conditions::{Reason, Verdict};
+use api::{DeviceSubject, RootCA, RootCASpec};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt as _;
+use pki::{Crl, CrlContents, RevokedCertificate, RootProfile, SigningRoot, Subject};
+
+use super::build::{self, Ledger};
+use super::observe::{Import, Observed};
+
+/// What is to be done about the signing key.
+pub enum KeyPlan {
+    /// Sign with the stored one.
+    Use {
+        /// It and its CRL.
+        ledger: Box<Ledger>,
+    },
+    /// Make one.
+    Generate {
+        /// Its number.
+        generation: u32,
+        /// Why.
+        because: String,
+    },
+    /// Take over the one that the spec names.
+    Import {
+        /// It.
+        signing: Box<SigningRoot>,
+    },
+    /// Do nothing; nothing is overwritten.
+    Refuse {
+        /// Why, and what to do.
+        verdict: Verdict,
+        /// When to look again without being told.
+        retry_in: Option<Duration>,
+    },
+}
+
+/// What is to be done about the CRL.
+pub enum CrlPlan {
+    /// Nothing until half of its life has passed.
+    Keep,
+    /// Sign the next one.
+    Sign {
+        /// What it says.
+        contents: CrlContents,
+        /// Why.
+        because: String,
+    },
+}
+
+/// RFC 5280, 3.3: an entry stays on at least one list after the certificate's end. How long it is unknown here, so
+/// entries stay until the ledger lets them go.
+fn carried_over(crl: &Crl) -> Vec<RevokedCertificate> {
+    crl.revoked().cloned().collect()
+}
+
+/// What is to be done about the signing key.
+pub fn key(spec: &RootCASpec, observed: &Observed, now: Timestamp) -> KeyPlan {
+    if let Some(secret) = &observed.secret {
+        return stored_key(secret, now);
+    }
+    let Some(from) = &observed.import else {
+        return KeyPlan::Generate { generation: 1, because: "there is no root yet".to_owned() };
+    };
+    match import(from, spec, now) {
+        Ok(signing) => KeyPlan::Import { signing: Box::new(signing) },
+        Err(message) => KeyPlan::Refuse {
+            verdict: Verdict::no(Reason::ImportRefused, message),
+            retry_in: Some(super::LOOK_AT_IMPORT),
+        },
+    }
+}
+
+/// A root that is there is used as long as it is valid; only one that has expired gives way to a new generation.
+fn stored_key(secret: &Secret, now: Timestamp) -> KeyPlan {
+    let name = secret.name_any();
+    match build::read(secret) {
+        Ok(ledger) => match ledger.signing.check_dates(now) {
+            Ok(()) => KeyPlan::Use { ledger: Box::new(ledger) },
+            Err(pki::DateError::Expired { not_after }) => KeyPlan::Generate {
+                generation: ledger.generation + 1,
+                because: format!("generation {} expired at {not_after}", ledger.generation),
+            },
+            Err(problem) => KeyPlan::Refuse {
+                verdict: Verdict::no(Reason::WaitingForRoot, format!("the root in Secret {name} {problem}")),
+                retry_in: Some(Duration::from_secs(60)),
+            },
+        },
+        Err(problem) => KeyPlan::Refuse {
+            verdict: Verdict::no(
+                Reason::ImportRefused,
+                format!(
+                    "the root in Secret {name} cannot be used: {problem}. Restore the Secret from a backup, or delete it to have a new root made \
+                     (every certificate is then replaced)"
+                ),
+            ),
+            retry_in: None,
+        },
+    }
+}
+
+fn import(from: &Import, spec: &RootCASpec, now: Timestamp) -> Result<SigningRoot, String> {
+    let field = "spec.importFrom.secretName";
+    let secret = match from {
+        Import::Missing { name } => {
+            return Err(format!(
+                "{field}: there is no Secret {name}; make it with `kubectl create secret tls {name} --cert=… --key=…`"
+            ));
+        }
+        Import::Found { secret } => secret,
+    };
+    let name = secret.name_any();
+    let part = |key: &str| {
+        let bytes = secret.data.as_ref().and_then(|data| data.get(key));
+        let bytes = bytes.ok_or_else(|| format!("{field}: Secret {name} has no {key}"))?;
+        std::str::from_utf8(&bytes.0).map_err(|_| format!("{field}: Secret {name}: {key} is not PEM"))
+    };
+    let signing = SigningRoot::load(part("tls.crt")?, part("tls.key")?)
+        .map_err(|problem| format!("{field}: Secret {name}: {problem}"))?;
+    signing.check_dates(now).map_err(|problem| format!("{field}: Secret {name}: tls.crt {problem}"))?;
+    let algorithm = signing.key().algorithm();
+    tracing::debug!(%name, asked = %spec.key_algorithm, found = %algorithm, "a root is imported as it is");
+    Ok(signing)
+}
+
+/// What generation `generation` of `root` is to say.
+pub fn profile(root: &RootCA, generation: u32) -> Result<RootProfile, Verdict> {
+    let spec = &root.spec;
+    let DeviceSubject { organization, organizational_unit, country, state, locality } =
+        spec.subject.attributes.clone();
+    let common_name = spec.subject.common_name.clone();
+    let subject = Subject { common_name, organization, organizational_unit, country, state, locality };
+    let profile = RootProfile {
+        subject,
+        generation,
+        key_algorithm: spec.key_algorithm,
+        duration: spec.duration.into(),
+    };
+    profile
+        .check()
+        .map_err(|problem| Verdict::no(Reason::InvalidSpec, format!("spec.subject: {problem}")))?;
+    Ok(profile)
+}
+
+/// What is to be done about the CRL: one from the first second, signed anew at half of its life.
+pub fn crl(spec: &RootCASpec, stored: Option<&Crl>, now: Timestamp) -> CrlPlan {
+    let valid_for = Duration::from(spec.crl.valid_for);
+    let (number, revoked, because) = match stored {
+        None => (1, Vec::new(), "there is none yet".to_owned()),
+        Some(crl) if half_life(crl) <= now => {
+            let because = format!("half of the life of number {} has passed", crl.number());
+            (crl.number() + 1, carried_over(crl), because)
+        }
+        // A shorter life was asked for since.
+        Some(crl) if crl.next_update() > now + valid_for + Duration::from_secs(1) => {
+            (crl.number() + 1, carried_over(crl), "spec.crl.validFor became shorter".to_owned())
+        }
+        Some(_) => return CrlPlan::Keep,
+    };
+    CrlPlan::Sign { contents: CrlContents { number, valid_for, revoked }, because }
+}
+
+/// How long until the CRL is to be signed anew, or the root has expired.
+pub fn next_due(_spec: &RootCASpec, ledger: &Ledger, now: Timestamp) -> Duration {
+    let crl = ledger.crl.as_ref().map(half_life);
+    let due = crl.into_iter().chain([ledger.signing.certificate().not_after()]).min().unwrap_or(now);
+    Duration::try_from(due.duration_since(now)).unwrap_or_default() + Duration::from_millis(1100)
+}
+
+/// Half way from its signing, which lies a little after its backdated thisUpdate, to its end.
+fn half_life(crl: &Crl) -> Timestamp {
+    let signed = crl.this_update() + pki::BACKDATE;
+    let life = Duration::try_from(crl.next_update().duration_since(signed)).unwrap_or_default();
+    signed + life / 2
+}
+
+#[cfg(test)]
+mod tests {
+    use api::{Crl as CrlSpec, RootSubject};
+    use pki::SerialNumber;
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    fn spec(valid_for: u64) -> RootCASpec {
+        RootCASpec {
+            subject: RootSubject { common_name: "Test".into(), attributes: DeviceSubject::default() },
+            key_algorithm: pki::KeyAlgorithm::EcdsaP256,
+            duration: Duration::from_secs(7200).into(),
+            import_from: None,
+            rotation: api::Rotation::default(),
+            crl: CrlSpec { valid_for: Duration::from_secs(valid_for).into(), distribution_url: None },
+            deletion_policy: api::DeletionPolicy::Retain,
+        }
+    }
+
+    fn ledger(generation: u32, now: Timestamp) -> Ledger {
+        let profile = profile(&RootCA::new("r", spec(600)), generation).unwrap();
+        let signing = SigningRoot::generate(&profile, SerialNumber::from_random([7; 20]), now).unwrap();
+        Ledger { generation, signing, crl: None }
+    }
+
+    #[test]
+    fn the_crl_is_signed_at_once_and_then_at_half_of_its_life_with_rising_numbers() {
+        let mut ledger = ledger(1, at(0));
+        let CrlPlan::Sign { contents, .. } = crl(&spec(600), None, at(0)) else { panic!("no CRL") };
+        assert_eq!(contents.number, 1);
+        ledger.crl = Some(ledger.signing.sign_crl(&contents, at(0)).unwrap());
+        assert!(matches!(crl(&spec(600), ledger.crl.as_ref(), at(299)), CrlPlan::Keep));
+        let CrlPlan::Sign { contents, .. } = crl(&spec(600), ledger.crl.as_ref(), at(300)) else {
+            panic!("lapses")
+        };
+        assert_eq!(contents.number, 2);
+        assert_eq!(next_due(&spec(600), &ledger, at(0)).as_secs(), 301);
+        assert!(
+            matches!(crl(&spec(120), ledger.crl.as_ref(), at(1)), CrlPlan::Sign { .. }),
+            "a shorter life counts at once"
+        );
+    }
+
+    #[test]
+    fn a_valid_root_is_kept_and_only_an_expired_one_gives_way() {
+        let ledger = ledger(3, at(0));
+        let secret = build::secret(&RootCA::new("r", spec(600)), &ledger);
+        let observed = |secret: &Secret| Observed { secret: Some(secret.clone()), import: None };
+        assert!(
+            matches!(key(&spec(600), &observed(&secret), at(7000)), KeyPlan::Use { ledger } if ledger.generation == 3)
+        );
+        assert!(matches!(
+            key(&spec(600), &observed(&secret), at(7300)),
+            KeyPlan::Generate { generation: 4, .. }
+        ));
+    }
+
+    #[test]
+    fn a_stored_root_that_cannot_be_read_is_refused_and_not_replaced() {
+        let ledger = ledger(1, at(0));
+        let mut secret = build::secret(&RootCA::new("r", spec(600)), &ledger);
+        secret.data.as_mut().unwrap().insert(build::key_of(1), k8s_openapi::ByteString(b"garbage".to_vec()));
+        let observed = Observed { secret: Some(secret), import: None };
+        let KeyPlan::Refuse { verdict, .. } = key(&spec(600), &observed, at(0)) else {
+            panic!("not refused")
+        };
+        assert!(verdict.message.contains("tls.key"), "{}", verdict.message);
+    }
+}
