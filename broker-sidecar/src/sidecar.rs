@@ -92,14 +92,10 @@ impl Sidecar {
                 Action::PlaceAcl => self.place_acl(),
                 Action::Reload(process, because) => self.reload(process, because).await,
             };
-            let trouble = done.err().map(|error| format!("{error:#}"));
-            if let Some(trouble) = &trouble {
-                if self.trouble.as_ref() != Some(trouble) {
-                    warn!("{trouble}");
-                }
+            self.trouble = done.err().map(|error| format!("{error:#}"));
+            if self.trouble.is_some() {
                 sleep(LOOK_EVERY).await;
             }
-            self.trouble = trouble;
         }
     }
 
@@ -189,7 +185,7 @@ impl Sidecar {
         Ok(())
     }
 
-    /// Publishes what is known, if it has changed.
+    /// Publishes what is known, if it has changed, and logs what is wrong, if that has.
     fn tell(&self, process: Option<Process>, now: Timestamp) {
         let startable = self.known.set.is_some() && self.known.acl.is_some();
         let proved = self.proved.as_ref().filter(|proved| Some(proved.process) == process);
@@ -213,6 +209,11 @@ impl Sidecar {
             },
         };
         self.publish.send_if_modified(|published| {
+            match (&published.loaded.problem, &status.loaded.problem) {
+                (before, Some(problem)) if before.as_ref() != Some(problem) => warn!("{problem}"),
+                (Some(_), None) => info!("nothing is wrong any more"),
+                _ => {}
+            }
             let changed = *published != status;
             *published = status;
             changed
@@ -234,13 +235,7 @@ impl<T> Mounted<T> {
         if self.stamp.as_ref() == Some(&stamp) && !is_old {
             return;
         }
-        let verdict = check();
-        if let Err(problem) = &verdict
-            && self.verdict.as_ref().err() != Some(problem)
-        {
-            warn!("{}: {problem}", self.what);
-        }
-        *self = Self { what: self.what, stamp: Some(stamp), judged_at: now, verdict };
+        *self = Self { what: self.what, stamp: Some(stamp), judged_at: now, verdict: check() };
     }
 
     fn problem(&self) -> Option<String> {

@@ -14,8 +14,9 @@ pub(crate) struct Mosquitto {
 }
 
 impl Mosquitto {
-    /// Starts a broker that reads its files from `run`. `table` is the process table that is shown to the sidecar: the
-    /// pod has a process namespace of its own, here it is a directory with links to the broker's entry in `/proc` alone.
+    /// Starts a broker that reads its files from `run`. `table` is the process table that is shown to the sidecar: here it
+    /// is a directory in place of the pod's process namespace, with this broker alone. Its name is written there, because
+    /// one that is started by its own program loader bears the loader's.
     pub(crate) fn start(directory: &Path, run: &Path, table: &Path, port: u16) -> Self {
         let run = run.display();
         let config = directory.join("mosquitto.conf");
@@ -47,8 +48,11 @@ impl Mosquitto {
             .unwrap_or_else(|error| {
                 panic!("{program}: {error}; install mosquitto 2.1 or name the program in MOSQUITTO")
             });
-        let entry = table.join(child.id().to_string());
-        symlink(Path::new("/proc").join(child.id().to_string()), &entry).unwrap();
+        let pid = child.id().to_string();
+        let entry = table.join(&pid);
+        fs::create_dir(&entry).unwrap();
+        fs::write(entry.join("comm"), "mosquitto\n").unwrap();
+        symlink(Path::new("/proc").join(pid).join("stat"), entry.join("stat")).unwrap();
         Self { child, entry }
     }
 
@@ -69,6 +73,6 @@ impl Drop for Mosquitto {
     fn drop(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        fs::remove_file(&self.entry).unwrap();
+        fs::remove_dir_all(&self.entry).unwrap();
     }
 }
