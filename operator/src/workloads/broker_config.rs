@@ -1,5 +1,6 @@
 //! The `ConfigMap` of a broker: `mosquitto.conf`, which Mosquitto reads when it starts, and `acl`, which the sidecar puts in
-//! place while it runs. What stands in them was measured with Mosquitto 2.1.2.
+//! place while it runs. What stands in them was measured with Mosquitto 2.1.2: with `log_type information`, one subscriber
+//! to its log with QoS 1 makes it save without end, 2 000 times a second.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -80,7 +81,7 @@ persistence_location {DATA}
 autosave_on_changes true
 autosave_interval 1
 
-# Without `information`: it has a line for every save, and a line that is queued for a subscriber makes a save.
+# Without `information`: it tells of every save, and what it tells, once queued for a subscriber, is saved again.
 log_dest stdout
 log_dest topic
 log_type error
