@@ -213,7 +213,16 @@ mod tests {
                 assert_eq!(allowed.into_iter().filter(|is| *is).count(), 1, "{volume:?}");
             }
             for container in containers(&pod) {
-                assert_eq!(container.security_context, Some(restricted()), "{}", container.name);
+                let own = container.security_context.as_ref().unwrap();
+                assert_eq!(own.allow_privilege_escalation, Some(false), "{}", container.name);
+                let capabilities = own.capabilities.as_ref().unwrap();
+                assert_eq!(capabilities.drop.as_deref(), Some(["ALL".to_owned()].as_slice()));
+                assert!(capabilities.add.is_none());
+                assert_eq!(own.read_only_root_filesystem, Some(true)); // our rule, not one of the level
+                assert!([own.privileged, own.run_as_non_root].iter().all(Option::is_none));
+                assert!(
+                    own.run_as_user.is_none() && own.seccomp_profile.is_none() && own.proc_mount.is_none()
+                );
                 assert!(container.ports.iter().flatten().all(|port| port.host_port.is_none()));
             }
         }
