@@ -7,15 +7,16 @@
 //! ```
 //!
 //! Mosquitto 2.1 ends when it meets a bad file, at its start and at SIGHUP alike. So it never reads the mounts: it
-//! reads `run`, a directory in memory where only sets that passed [`set::Set::check`] and [`acl::check`] are put.
+//! reads `run`, a directory in memory where only sets that passed the checks are put.
 //!
-//! - [`look`]: what is mounted, read as one set, checked once per change.
-//! - [`process`]: the running broker, found in `/proc`.
-//! - [`plan`]: from what is known and what is seen to the next step; pure.
-//! - [`place`]: one set after the other into `run`, each in one step.
-//! - [`proof`]: a handshake that shows which certificate is served.
-//! - [`sidecar`]: the loop that does the above.
-//! - [`http`]: what others may ask.
+//! - `look`: what is mounted, read as one set.
+//! - `set`, `acl`: the checks.
+//! - `process`: the running broker, found in `/proc`.
+//! - `plan`: from what is known and what is seen to the next step; pure.
+//! - `place`: one set after the other into `run`, each in one step.
+//! - `proof`: a handshake that shows which certificate is served.
+//! - `sidecar`: the loop that does the above.
+//! - `http`: what others may ask.
 
 mod acl;
 mod arguments;

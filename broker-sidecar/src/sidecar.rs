@@ -44,8 +44,8 @@ pub(crate) struct Sidecar {
 
 /// Files under somebody else's control, as they were last judged.
 struct Mounted<T> {
-    /// How a sentence about them begins.
-    what: &'static str,
+    /// What people know them as.
+    name: &'static str,
     stamp: Option<Stamp>,
     judged_at: Timestamp,
     verdict: Result<T, String>,
@@ -64,8 +64,8 @@ impl Sidecar {
             prover: Prover::new(config.broker)?,
             config,
             publish,
-            mounted_set: Mounted::new("the mounted Secret is kept from mosquitto"),
-            mounted_acl: Mounted::new("the mounted ACL is kept from mosquitto"),
+            mounted_set: Mounted::new("Secret"),
+            mounted_acl: Mounted::new("ACL"),
             set: None,
             known: Known::default(),
             proved: None,
@@ -193,8 +193,8 @@ impl Sidecar {
         let is_current = self.known.reload.as_ref().is_some_and(|reload| reload.failures == 0);
         let stopped = "mosquitto is not running: see the log of its container";
         let problems = [
-            self.mounted_set.problem(),
-            self.mounted_acl.problem(),
+            self.mounted_set.problem(self.known.set.is_some()),
+            self.mounted_acl.problem(self.known.acl.is_some()),
             self.set.as_ref().and_then(|set| set.ended(now)),
             self.trouble.clone(),
             (startable && process.is_none()).then(|| stopped.to_owned()),
@@ -224,9 +224,9 @@ impl Sidecar {
 // === impl Mounted ===
 
 impl<T> Mounted<T> {
-    fn new(what: &'static str) -> Self {
+    fn new(name: &'static str) -> Self {
         let verdict = Err("has not been looked at yet".to_owned());
-        Self { what, stamp: None, judged_at: Timestamp::MIN, verdict }
+        Self { name, stamp: None, judged_at: Timestamp::MIN, verdict }
     }
 
     /// Reads and checks the files again if they have changed or the last verdict is old.
@@ -235,11 +235,17 @@ impl<T> Mounted<T> {
         if self.stamp.as_ref() == Some(&stamp) && !is_old {
             return;
         }
-        *self = Self { what: self.what, stamp: Some(stamp), judged_at: now, verdict: check() };
+        *self = Self { name: self.name, stamp: Some(stamp), judged_at: now, verdict: check() };
     }
 
-    fn problem(&self) -> Option<String> {
-        let problem = self.verdict.as_ref().err()?;
-        Some(format!("{}: {problem}", self.what))
+    /// What is wrong with them, and what that means for a broker that has good ones in place or not.
+    fn problem(&self, is_in_place: bool) -> Option<String> {
+        let Self { name, verdict, .. } = self;
+        let problem = verdict.as_ref().err()?;
+        Some(if is_in_place {
+            format!("mosquitto keeps the last good {name}, the mounted one is refused: {problem}")
+        } else {
+            format!("mosquitto cannot start until the mounted {name} is good: {problem}")
+        })
     }
 }

@@ -68,6 +68,29 @@ async fn a_revoked_device_is_refused_once_the_new_list_is_reported_as_loaded() {
 
 #[tokio::test]
 #[ignore = "needs Mosquitto 2.1"]
+async fn as_many_devices_as_fit_into_a_secret_are_revoked() {
+    let mut authority = Authority::new(1);
+    let secret = authority.secret();
+    let (site, _mosquitto) = Site::running(&secret).await;
+    let device = authority.device("device001");
+    for _ in 0..14_000 {
+        authority.revoke_serial(pki::SerialNumber::generate().unwrap());
+    }
+    authority.revoke(&device.certificate);
+    let list = Secret { ca_crl: authority.crl(), ..secret };
+    println!("a list of {} bytes", list.ca_crl.len());
+    let swapped = Instant::now();
+    site.mount(&list);
+    let number = authority.crl.number;
+    site.loads(|loaded| loaded.crl_numbers[&authority.fingerprint()] == number).await;
+    println!("from the swap to the proof: {:?}", swapped.elapsed());
+    let refused = Session::open(site.port, &device).await.err().expect("revoked");
+    assert!(refused.to_string().contains("CertificateRevoked"), "{refused}");
+    Session::open(site.port, &authority.device("device002")).await.expect("others are let in");
+}
+
+#[tokio::test]
+#[ignore = "needs Mosquitto 2.1"]
 async fn bad_files_are_kept_out_and_reported_and_the_broker_goes_on() {
     let authority = Authority::new(1);
     let good = authority.secret();

@@ -83,7 +83,10 @@ impl Authority {
     }
 
     pub(crate) fn revoke(&mut self, certificate: &str) {
-        let serial = Certificate::from_pem(certificate).unwrap().serial();
+        self.revoke_serial(Certificate::from_pem(certificate).unwrap().serial());
+    }
+
+    pub(crate) fn revoke_serial(&mut self, serial: SerialNumber) {
         let (revoked_at, reason) = (Timestamp::now(), RevocationReason::KeyCompromise);
         self.crl.number += 1;
         self.crl.revoked.push(RevokedCertificate { serial, revoked_at, reason });
