@@ -1,0 +1,180 @@
+// Every certificate there is: what the cluster wants, and what is really used.
+
+import { h, setAttribute, setText } from '../dom.js';
+import { clock, integer, moment, octets, relative, shortHex } from '../format.js';
+import { t } from '../i18n.js';
+import { icon } from '../icons.js';
+import { certificateRows, lifeLeft, needsAttention } from '../model.js';
+import { copyButton, empty, holderName, lifeBar, section, stateChip, when } from '../parts.js';
+import { now, store } from '../store.js';
+import { table } from '../table.js';
+
+const ROW = 60;
+
+export function certificates(root, { query, setQuery }) {
+  const search = h('input', { type: 'search', placeholder: t('certificates.search'), 'aria-label': t('certificates.search'), value: query.get('q') ?? '' });
+  const attention = h('button', { type: 'button', class: 'filter', onclick: toggle }, icon('warn'), t('certificates.attention'), h('span', { class: 'filter-count' }));
+  const none = h('div');
+  const lists = h('div', { class: 'lists' });
+  const rows = table({
+    label: t('nav.certificates'),
+    height: ROW,
+    sort: { id: query.get('sort') ?? '', descending: query.get('order') === 'descending' },
+    onsort: ({ id, descending }) => setQuery({ sort: id, order: descending ? 'descending' : '' }),
+    key: (row) => row.id,
+    create: certificateRow,
+    columns: [
+      { id: 'name', title: t('certificate.holder'), sort: (a, b) => a.holder.name.localeCompare(b.holder.name, undefined, { numeric: true }) },
+      { id: 'state', title: t('certificate.state'), sort: (a, b) => a.state.localeCompare(b.state) },
+      { id: 'life', title: t('certificate.life'), sort: (a, b) => left(a) - left(b) },
+      { id: 'expires', title: t('certificate.expires'), sort: (a, b) => (a.certificate?.notAfter ?? 0) - (b.certificate?.notAfter ?? 0) },
+      { id: 'renews', title: t('certificate.renews'), sort: (a, b) => (a.certificate?.renewalTime ?? Infinity) - (b.certificate?.renewalTime ?? Infinity) },
+      { id: 'use', title: t('certificate.inUse') },
+      { id: 'serial', title: t('certificate.serial') },
+    ],
+  });
+  rows.element.classList.add('certificates-table');
+  root.append(
+    h(
+      'div',
+      { class: 'toolbar' },
+      h('label', { class: 'search' }, icon('search'), search),
+      h('div', { class: 'filters' }, attention),
+      h('a', { class: 'button', href: '/api/v1/certificates.csv', download: 'certificates.csv' }, icon('download'), 'CSV'),
+    ),
+    rows.element,
+    none,
+    section(t('crl.title'), lists),
+  );
+  search.addEventListener('input', () => {
+    setQuery({ q: search.value });
+    render();
+  });
+
+  function toggle() {
+    setQuery({ attention: query.get('attention') ? '' : '1' });
+    render();
+  }
+
+  function render() {
+    const at = now();
+    const all = certificateRows(store);
+    const text = (query.get('q') ?? '').toLowerCase().replaceAll(':', '');
+    const bad = all.filter((row) => needsAttention(row, at));
+    const only = query.get('attention') === '1';
+    const items = (only ? bad : all).filter(
+      (row) => !text || row.holder.name.toLowerCase().includes(text) || row.certificate?.serialNumber.startsWith(text) || row.certificate?.fingerprint.startsWith(text),
+    );
+    setText(attention.querySelector('.filter-count'), integer(bad.length));
+    setAttribute(attention, 'aria-pressed', String(only));
+    rows.render(items);
+    const why = all.length === 0 ? 'none' : items.length === 0 ? 'filtered' : '';
+    rows.element.hidden = why !== '';
+    if (none.dataset.why !== why) {
+      none.dataset.why = why;
+      none.replaceChildren(...(why ? [empty(t(`empty.certificates.${why}`), t(`empty.certificates.${why}.text`))] : []));
+    }
+    renderLists(lists);
+  }
+  render();
+  return {
+    title: t('nav.certificates'),
+    update(changed) {
+      if (['all', 'holders', 'devices', 'own', 'tick'].some((field) => changed.has(field))) render();
+    },
+    close: rows.close,
+  };
+}
+
+function left({ certificate }) {
+  return certificate ? lifeLeft(certificate, now()) : -1;
+}
+
+function certificateRow({ holder, certificate }) {
+  const chip = stateChip('state');
+  const bar = lifeBar();
+  const percent = h('span', { class: 'cell-note' });
+  const expires = when();
+  const renews = when();
+  const use = h('span', { class: 'use' });
+  const serial = h('span', { class: 'mono' });
+  const why = h('span', { class: 'why' });
+  let current = certificate;
+  const copy = copyButton(() => octets(current?.serialNumber ?? ''), t('copy.serial'));
+  const detail = certificate?.generationState ? t('certificate.generation', { number: certificate.generation }) : undefined;
+  const href = holder.kind === 'IotDevice' ? `/devices/${encodeURIComponent(holder.name)}` : undefined;
+  let shownUse;
+  return {
+    cells: [
+      holderName(holder, detail, href),
+      h('span', { class: 'state-cell' }, chip.element, why),
+      h('span', { class: 'cell-life' }, bar.element, percent),
+      expires.element,
+      renews.element,
+      use,
+      h('span', { class: 'serial' }, serial, copy),
+    ],
+    update(row) {
+      const at = now();
+      current = row.certificate;
+      chip.update(row.state);
+      const ready = row.holder.ready;
+      const trouble = ready?.status === 'False' ? ready.message : (row.holder.troubles?.[0]?.message ?? '');
+      setText(why, trouble);
+      setAttribute(why, 'title', trouble || undefined);
+      bar.element.hidden = !current;
+      copy.hidden = !current;
+      if (current) bar.update(current, at);
+      setText(percent, current ? `${Math.round(lifeLeft(current, at) * 100)} %` : '');
+      expires.update(current?.notAfter, at);
+      renews.update(current?.renewalTime, at);
+      setText(serial, current ? shortHex(octets(current.serialNumber).slice(0, 17)) : '–');
+      setAttribute(serial, 'title', current && octets(current.serialNumber));
+      const label = row.holder.kind === 'RootCA' ? `use.root.${row.use}` : `use.${row.use}`;
+      if (label !== shownUse) {
+        shownUse = label;
+        setAttribute(use, 'data-tone', { yes: 'ok', no: 'warn', unknown: 'quiet' }[row.use]);
+        use.replaceChildren(icon({ yes: 'check', no: 'warn', unknown: 'wait' }[row.use]), t(label));
+      }
+    },
+  };
+}
+
+/** Few by nature: one for each root. Drawn anew only when something in it changed. */
+function renderLists(parent) {
+  const at = now();
+  const brokers = [...store.holders.values()].filter((holder) => holder.broker?.loaded);
+  const lines = [...store.holders.values()]
+    .filter((holder) => holder.root?.crl)
+    .map(({ name, root: { crl } }) => ({
+      name,
+      crl,
+      loaded: brokers.length === 0 ? 'unknown' : brokers.every((holder) => holder.broker.loaded.crlNumbers.includes(crl.number)) ? 'yes' : 'no',
+      relative: [relative(crl.thisUpdate, at), relative(crl.nextUpdate, at)],
+    }));
+  const shown = JSON.stringify(lines);
+  if (parent.dataset.shown === shown) return;
+  parent.dataset.shown = shown;
+  if (lines.length === 0) {
+    parent.replaceChildren(empty(t('empty.crl'), t('empty.crl.text')));
+    return;
+  }
+  parent.replaceChildren(
+    ...lines.map(({ name, crl, loaded, relative: [signed, ends] }) =>
+      h(
+        'dl',
+        { class: 'facts' },
+        fact(t('crl.of'), name),
+        fact(t('crl.number'), `#${crl.number}`),
+        fact(t('crl.signed'), signed, moment(crl.thisUpdate)),
+        fact(t('crl.ends'), ends, moment(crl.nextUpdate)),
+        fact(t('crl.revoked'), integer(crl.revoked)),
+        fact(t('crl.loaded'), h('span', { class: 'use', 'data-tone': { yes: 'ok', no: 'warn', unknown: 'quiet' }[loaded] }, icon({ yes: 'check', no: 'warn', unknown: 'wait' }[loaded]), t(`crl.loaded.${loaded}`))),
+      ),
+    ),
+  );
+}
+
+function fact(label, value, title) {
+  return h('div', { class: 'fact' }, h('dt', {}, label), h('dd', { title }, value));
+}

@@ -1,0 +1,239 @@
+// The state of the fleet at a glance.
+
+import { h, keyedList, setAttribute, setText } from '../dom.js';
+import { celsius, clock, duration, integer, rate, relative } from '../format.js';
+import { t } from '../i18n.js';
+import { brokerText, certificateRows, needsAttention, nextDue, presence, PRESENCES } from '../model.js';
+import { empty, firstDevice, holderName, lifeBar, section, stateChip } from '../parts.js';
+import { icon, STATE_ICONS } from '../icons.js';
+import { sparkline } from '../spark.js';
+import { now, store } from '../store.js';
+
+const CARDS = 24;
+const DUE = 6;
+const EVENTS = 7;
+
+export function overview(root) {
+  const tiles = { devices: devicesTile(), messages: messagesTile(), certificates: certificatesTile(), due: dueTile(), list: revocationTile(), broker: brokerTile() };
+  const cards = h('ul', { class: 'cards' });
+  const more = h('p', { class: 'more' });
+  const none = h('div');
+  const due = h('ul', { class: 'list' });
+  const events = h('ul', { class: 'list events' });
+  const silence = h('p', { class: 'list quiet' }, t('overview.noEvents'));
+  root.append(
+    h('div', { class: 'tiles' }, ...Object.values(tiles).map((tile) => tile.element)),
+    section(t('overview.temperatures'), cards, more, none),
+    h('div', { class: 'columns' }, section(t('overview.due'), due), section(t('overview.events'), events, silence)),
+  );
+  const renderCards = keyedList(cards, (device) => device.name, card);
+  const renderDue = keyedList(due, (row) => row.id, dueItem);
+  const renderEvents = keyedList(events, (line) => line.id, eventItem);
+
+  function devices() {
+    const at = now();
+    const all = [...store.devices.values()];
+    const shown = choose(all, at);
+    renderCards(shown);
+    const hidden = all.length - shown.length;
+    more.hidden = hidden === 0;
+    if (hidden) more.replaceChildren(t('overview.more', { count: integer(hidden) }), ' ', h('a', { href: '/devices' }, t('overview.all')));
+    none.hidden = all.length > 0;
+    if (all.length === 0 && !none.firstChild) none.append(empty(t('empty.devices'), t('empty.devices.text'), firstDevice(store.namespace)));
+    if (all.length > 0) none.replaceChildren();
+  }
+
+  function drawEvents() {
+    const lines = brokerEvents();
+    renderEvents(lines);
+    events.hidden = lines.length === 0;
+    silence.hidden = lines.length > 0;
+  }
+
+  function update(changed) {
+    const rows = certificateRows(store);
+    if (changed.has('devices') || changed.has('readings') || changed.has('tick')) devices();
+    if (changed.has('log')) drawEvents();
+    renderDue(nextDue(rows, DUE));
+    for (const tile of Object.values(tiles)) tile.update(rows);
+  }
+  update(new Set(['devices', 'log']));
+  return { title: t('nav.overview'), update };
+}
+
+/** Those in trouble first, then by name; with few devices simply by name, so that nothing jumps. */
+function choose(devices, at) {
+  const byName = (a, b) => a.name.localeCompare(b.name, undefined, { numeric: true });
+  if (devices.length <= CARDS) return devices.sort(byName);
+  const rank = { offline: 0, stale: 1, waiting: 2, online: 3 };
+  return devices.sort((a, b) => rank[presence(a, at)] - rank[presence(b, at)] || byName(a, b)).slice(0, CARDS);
+}
+
+function brokerEvents() {
+  return store.log.filter((line) => line.topic.startsWith('$SYS/broker/log/') && !line.topic.includes('/log/M')).slice(-EVENTS).reverse();
+}
+
+function card(device) {
+  const chip = stateChip('presence');
+  const value = h('span', { class: 'card-value' });
+  const unit = h('span', { class: 'unit' }, '°C');
+  const note = h('span', { class: 'card-note' });
+  const range = h('span', { class: 'card-note' });
+  const spark = sparkline();
+  const element = h(
+    'li',
+    { class: 'card' },
+    h('div', { class: 'card-head' }, h('a', { href: `/devices/${encodeURIComponent(device.name)}`, class: 'card-name' }, device.name), chip.element),
+    h('div', { class: 'card-body' }, h('p', { class: 'card-temperature' }, value, unit), spark.element),
+    h('div', { class: 'card-foot' }, note, range),
+  );
+  return {
+    element,
+    update() {
+      const current = store.devices.get(device.name);
+      if (!current) return;
+      const at = now();
+      const state = presence(current, at);
+      chip.update(state);
+      setAttribute(element, 'data-presence', state);
+      setText(value, current.latest ? celsius(current.latest[2]) : '–');
+      unit.hidden = !current.latest;
+      setText(note, noteOf(current, state, at));
+      const known = current.spark.values.filter((one) => one !== null);
+      setText(range, known.length > 1 ? t('overview.range', { min: celsius(Math.min(...known)), max: celsius(Math.max(...known)) }) : '');
+      spark.draw(current, at);
+    },
+  };
+}
+
+/** A value that is old says since when. */
+export function noteOf(device, state, at) {
+  if (!device.latest) return t(device.registered ? 'device.never' : 'device.unregistered');
+  const age = relative(device.latest[1], at);
+  if (state === 'online') return device.interval ? t('device.every', { age, interval: duration(device.interval) }) : age;
+  return t('device.lastValue', { age, clock: clock(device.latest[1]) });
+}
+
+function tile(label, href) {
+  const value = h('p', { class: 'tile-value' });
+  const note = h('p', { class: 'tile-note' });
+  const head = h('p', { class: 'tile-label' }, href ? h('a', { href }, label) : label);
+  return { element: h('div', { class: 'tile' }, head, value, note), value, note };
+}
+
+function devicesTile() {
+  const { element, value, note } = tile(t('tile.devices'), '/devices');
+  const parts = PRESENCES.map((state) => {
+    const count = h('span');
+    return { state, count, element: h('span', { class: 'count', 'data-tone': toneOf(state) }, icon(STATE_ICONS[state]), count) };
+  });
+  note.append(...parts.map((part) => part.element));
+  note.classList.add('counts');
+  return {
+    element,
+    update() {
+      const at = now();
+      const counts = Object.fromEntries(PRESENCES.map((state) => [state, 0]));
+      for (const device of store.devices.values()) counts[presence(device, at)] += 1;
+      setText(value, integer(store.devices.size));
+      for (const part of parts) {
+        part.element.hidden = part.state !== 'online' && counts[part.state] === 0;
+        setText(part.count, `${integer(counts[part.state])} ${t(`presence.${part.state}`)}`);
+      }
+    },
+  };
+}
+
+function toneOf(state) {
+  return { online: 'ok', stale: 'warn', offline: 'bad', waiting: 'quiet' }[state];
+}
+
+function messagesTile() {
+  const { element, value, note } = tile(t('tile.messages'), '/log');
+  return {
+    element,
+    update() {
+      value.replaceChildren(rate(store.rate.perSecond), h('span', { class: 'unit' }, t('tile.perSecond')));
+      setText(note, t('tile.total', { count: integer(store.rate.total) }));
+    },
+  };
+}
+
+function certificatesTile() {
+  const { element, value, note } = tile(t('tile.certificates'), '/certificates');
+  return {
+    element,
+    update(rows) {
+      const at = now();
+      const bad = rows.filter((row) => needsAttention(row, at)).length;
+      setText(value, integer(rows.filter((row) => row.certificate).length));
+      note.replaceChildren(
+        h('span', { class: 'count', 'data-tone': bad ? 'bad' : 'ok' }, icon(bad ? 'warn' : 'check'), bad ? t('tile.attention', { count: integer(bad) }) : t('tile.inOrder')),
+      );
+    },
+  };
+}
+
+function dueTile() {
+  const { element, value, note } = tile(t('tile.due'), '/certificates');
+  return {
+    element,
+    update(rows) {
+      const at = now();
+      const [next] = nextDue(rows, 1);
+      setText(value, next ? (next.due > at ? duration(next.due - at) : t('tile.overdue')) : '–');
+      setText(note, next ? next.holder.name : t('tile.noCertificate'));
+      setAttribute(value, 'data-tone', next && next.due <= at ? 'warn' : undefined);
+    },
+  };
+}
+
+function revocationTile() {
+  const { element, value, note } = tile(t('tile.crl'), '/certificates');
+  return {
+    element,
+    update() {
+      const at = now();
+      const lists = [...store.holders.values()].flatMap((holder) => (holder.root?.crl ? [holder.root.crl] : []));
+      const oldest = lists.sort((a, b) => a.nextUpdate - b.nextUpdate)[0];
+      setText(value, oldest ? duration(at - oldest.thisUpdate) : '–');
+      setText(note, oldest ? t('tile.crlNote', { revoked: integer(lists.reduce((sum, list) => sum + list.revoked, 0)), duration: duration(oldest.nextUpdate - at) }) : t('tile.noCrl'));
+      setAttribute(value, 'data-tone', oldest && oldest.nextUpdate < at ? 'bad' : undefined);
+    },
+  };
+}
+
+function brokerTile() {
+  const { element, value, note } = tile(t('tile.broker'));
+  return {
+    element,
+    update() {
+      const health = store.sources?.broker.health ?? 'connecting';
+      setText(value, t(`health.${health}`));
+      setAttribute(value, 'data-tone', health === 'down' ? 'bad' : undefined);
+      const { version, clients } = store.broker;
+      const facts = [version?.replace(/^mosquitto version /, 'Mosquitto '), clients === undefined || clients === null ? undefined : t('tile.clients', { count: integer(clients) })];
+      setText(note, health === 'up' ? facts.filter(Boolean).join(' · ') : (store.sources?.broker.problem ?? ''));
+    },
+  };
+}
+
+function dueItem(row) {
+  const bar = lifeBar();
+  const text = h('span', { class: 'list-end' });
+  const detail = row.certificate.generationState ? t('certificate.generation', { number: row.certificate.generation }) : undefined;
+  const href = row.holder.kind === 'IotDevice' ? `/devices/${encodeURIComponent(row.holder.name)}` : undefined;
+  return {
+    element: h('li', { class: 'list-row due' }, holderName(row.holder, detail, href), bar.element, text),
+    update({ certificate, due, renews }) {
+      const at = now();
+      bar.update(certificate, at);
+      setText(text, t(renews ? 'overview.renews' : 'overview.expires', { when: relative(due, at) }));
+    },
+  };
+}
+
+function eventItem(line) {
+  const element = h('li', { class: 'list-row event' }, h('time', { class: 'event-time' }, clock(line.at)), h('span', { class: 'event-text' }, brokerText(line.payload)));
+  return { element, update() {} };
+}

@@ -1,0 +1,192 @@
+// The state of the page: loaded once, then kept by one stream. Screens are told at most once per animation frame.
+
+const LOG_LINES = 2_000;
+const SPARK_SLOTS = 60;
+const SPARK_SLOT = 5_000;
+const RATE_SLOT = 5_000;
+const RETRY = [500, 1_000, 2_000, 5_000];
+/** The server sends a frame each second; this long without one, the connection is dead even if nobody says so. */
+const SILENCE = 20_000;
+
+export const store = {
+  loaded: false,
+  namespace: '',
+  version: '',
+  devices: new Map(),
+  holders: new Map(),
+  log: [],
+  rate: { perSecond: 0, total: 0 },
+  rateHistory: [],
+  sources: undefined,
+  broker: {},
+  ownCertificate: undefined,
+  /** Whether this page hears from the server, and since when. */
+  stream: { health: 'connecting', since: Date.now() },
+  /** Server clock minus ours. */
+  clockOffset: 0,
+};
+
+/** The server's clock, by which everything is judged. */
+export const now = () => Date.now() + store.clockOffset;
+
+const listeners = new Set();
+let changed = new Set();
+let scheduled = false;
+
+/** Calls `listener(changed)` with the names of the fields that changed. Returns how to stop. */
+export function subscribe(listener) {
+  listeners.add(listener);
+  return () => listeners.delete(listener);
+}
+
+function tell(...fields) {
+  for (const field of fields) changed.add(field);
+  if (scheduled) return;
+  scheduled = true;
+  // A hidden page gets no animation frames: it draws when it is looked at again.
+  requestAnimationFrame(() => {
+    scheduled = false;
+    const fields = changed;
+    changed = new Set();
+    for (const listener of listeners) listener(fields);
+  });
+}
+
+let source;
+let attempt = 0;
+let lastFrame = 0;
+
+/** Loads everything and follows it from there; after any failure again, by itself. */
+export async function connect() {
+  source?.close();
+  source = undefined;
+  try {
+    const response = await fetch('/api/v1/state', { signal: AbortSignal.timeout(30_000) });
+    if (!response.ok) throw new Error(`${response.status} ${response.statusText}`);
+    const snapshot = await response.json();
+    take(snapshot);
+    follow(snapshot.event);
+  } catch {
+    lost();
+  }
+}
+
+function follow(event) {
+  lastFrame = Date.now();
+  source = new EventSource(`/api/v1/stream?after=${encodeURIComponent(event)}`);
+  source.addEventListener('changes', (message) => {
+    lastFrame = Date.now();
+    attempt = 0;
+    health('live');
+    apply(JSON.parse(message.data));
+  });
+  source.addEventListener('reset', () => connect());
+  source.addEventListener('error', () => {
+    // While it is connecting the browser resumes by itself, with the id of the last frame.
+    if (source?.readyState === EventSource.CLOSED) lost();
+    else health('lost');
+  });
+}
+
+function lost() {
+  source?.close();
+  source = undefined;
+  health('lost');
+  const wait = RETRY[Math.min(attempt, RETRY.length - 1)];
+  attempt += 1;
+  setTimeout(connect, wait + Math.random() * wait);
+}
+
+setInterval(() => {
+  if (source && Date.now() - lastFrame > SILENCE) lost();
+}, 5_000);
+
+function health(value) {
+  if (store.stream.health === value) return;
+  store.stream = { health: value, since: now() };
+  tell('stream');
+}
+
+function take(snapshot) {
+  const slot = Math.floor(snapshot.now / SPARK_SLOT);
+  for (const device of snapshot.devices) device.spark = { slot, values: device.spark };
+  Object.assign(store, {
+    loaded: true,
+    namespace: snapshot.namespace,
+    version: snapshot.version,
+    clockOffset: snapshot.now - Date.now(),
+    devices: new Map(snapshot.devices.map((device) => [device.name, device])),
+    holders: new Map(snapshot.holders.map((holder) => [holder.id, holder])),
+    log: snapshot.log,
+    rate: snapshot.rate,
+    rateHistory: snapshot.rateHistory,
+    rateSlot: Math.floor(snapshot.now / RATE_SLOT),
+    sources: snapshot.sources,
+    broker: snapshot.broker,
+    ownCertificate: snapshot.ownCertificate ?? undefined,
+  });
+  tell('all', 'devices', 'readings', 'holders', 'log', 'rate', 'sources', 'broker', 'own');
+}
+
+function apply(changes) {
+  store.clockOffset = changes.now - Date.now();
+  for (const name of changes.removedDevices ?? []) store.devices.delete(name);
+  for (const device of changes.devices ?? []) {
+    const before = store.devices.get(device.name);
+    device.spark = before?.spark ?? { slot: 0, values: new Array(SPARK_SLOTS).fill(null) };
+    store.devices.set(device.name, device);
+    if (device.latest) spark(device);
+  }
+  for (const [name, at, received, celsius] of changes.readings ?? []) {
+    const device = store.devices.get(name);
+    if (!device) continue;
+    device.latest = [at, received, celsius];
+    spark(device);
+  }
+  for (const id of changes.removedHolders ?? []) store.holders.delete(id);
+  for (const holder of changes.holders ?? []) store.holders.set(holder.id, holder);
+  if (changes.log || changes.logSkipped) extendLog(changes.log ?? [], changes.logSkipped ?? 0);
+  if (changes.sources) store.sources = changes.sources;
+  if (changes.broker) store.broker = changes.broker;
+  if (changes.ownCertificate) store.ownCertificate = changes.ownCertificate;
+  if (changes.rate) extendRate(changes.rate, changes.now);
+  tell(
+    ...(changes.readings ? ['readings'] : []),
+    ...(changes.devices || changes.removedDevices ? ['devices', 'readings'] : []),
+    ...(changes.holders || changes.removedHolders ? ['holders'] : []),
+    ...(changes.log || changes.logSkipped ? ['log'] : []),
+    ...(changes.sources ? ['sources'] : []),
+    ...(changes.broker ? ['broker'] : []),
+    ...(changes.ownCertificate ? ['own'] : []),
+    ...(changes.rate ? ['rate'] : []),
+  );
+}
+
+/** Frames overlap with the snapshot they follow; a line is taken once. */
+function extendLog(lines, skipped) {
+  const last = store.log.at(-1)?.id ?? 0;
+  const fresh = lines.filter((line) => line.id > last);
+  if (skipped && fresh.length) fresh.at(-1).skipped = skipped;
+  store.log.push(...fresh);
+  if (store.log.length > LOG_LINES) store.log.splice(0, store.log.length - LOG_LINES);
+}
+
+function spark(device) {
+  const [at, , celsius] = device.latest;
+  const { spark } = device;
+  const slot = Math.floor(at / SPARK_SLOT);
+  const steps = slot - spark.slot;
+  if (steps >= SPARK_SLOTS) spark.values.fill(null);
+  else for (let step = 0; step < steps; step += 1) spark.values.push(null), spark.values.shift();
+  if (steps > 0) spark.slot = slot;
+  const index = SPARK_SLOTS - 1 - (spark.slot - slot);
+  if (index >= 0) spark.values[index] = celsius;
+}
+
+function extendRate(rate, at) {
+  store.rate = rate;
+  const slot = Math.floor(at / RATE_SLOT);
+  if (slot === store.rateSlot) return;
+  store.rateSlot = slot;
+  store.rateHistory = [...store.rateHistory.slice(1), rate.perSecond];
+}

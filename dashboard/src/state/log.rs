@@ -1,0 +1,145 @@
+//! The MQTT log: the newest messages and broker events, bounded in number and bytes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::wire::LogLine;
+
+/// Ring of log lines, oldest first, with what has not been sent to the tabs yet.
+#[derive(Debug, Default)]
+pub struct Log {
+    lines: VecDeque<Arc<LogLine>>,
+    bytes: usize,
+    last_id: u64,
+    pending: Vec<Arc<LogLine>>,
+    /// Messages that the tabs are not shown since the last frame.
+    skipped: u64,
+}
+
+/// A message as it came, before it becomes a line.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// Topic it was published to.
+    pub topic: &'a str,
+    /// Payload, whatever the publisher put there.
+    pub payload: &'a [u8],
+    /// Quality of service it was delivered with: 0, 1 or 2.
+    pub qos: u8,
+    /// Whether the broker kept it from before.
+    pub retained: bool,
+}
+
+const MAX_LINES: usize = 2_000;
+const MAX_BYTES: usize = 1 << 20;
+const MAX_PAYLOAD: usize = 512;
+/// Per frame of 250 ms: nobody reads 200 lines a second, and a fleet sends thousands.
+const MAX_PENDING: usize = 50;
+/// Broker events are rarer and worth more: they have room of their own.
+const MAX_PENDING_EVENTS: usize = 100;
+
+impl Log {
+    /// Appends a message, dropping the oldest lines beyond the bounds.
+    pub fn push(&mut self, message: Message<'_>, now: Timestamp) {
+        self.last_id += 1;
+        let (payload, truncated) = readable(message.payload);
+        let line = Arc::new(LogLine {
+            id: self.last_id,
+            at: now.as_millisecond(),
+            topic: message.topic.into(),
+            payload,
+            truncated,
+            qos: message.qos,
+            retained: message.retained,
+        });
+        self.bytes += size(&line);
+        self.lines.push_back(Arc::clone(&line));
+        while self.lines.len() > MAX_LINES || self.bytes > MAX_BYTES {
+            let Some(oldest) = self.lines.pop_front() else { break };
+            self.bytes -= size(&oldest);
+        }
+        let room = if line.is_broker_event() { MAX_PENDING_EVENTS } else { MAX_PENDING };
+        if self.pending.len() < room {
+            self.pending.push(line);
+        } else {
+            self.skipped += 1;
+        }
+    }
+
+    /// The newest `count` lines, oldest first.
+    pub fn newest(&self, count: usize) -> impl Iterator<Item = &LogLine> {
+        self.lines.iter().skip(self.lines.len().saturating_sub(count)).map(AsRef::as_ref)
+    }
+
+    /// Lines and number of skipped messages since the last call.
+    pub fn take_pending(&mut self) -> (Vec<Arc<LogLine>>, u64) {
+        (std::mem::take(&mut self.pending), std::mem::take(&mut self.skipped))
+    }
+}
+
+/// Memory of a line: its text and a fixed part for the rest.
+fn size(line: &LogLine) -> usize {
+    line.topic.len() + line.payload.len() + 64
+}
+
+/// Text for the page, cut at a character's edge; what is not UTF-8 shows as replacement characters.
+fn readable(payload: &[u8]) -> (String, bool) {
+    let text = String::from_utf8_lossy(&payload[..payload.len().min(MAX_PAYLOAD + 4)]);
+    let end = text.floor_char_boundary(MAX_PAYLOAD);
+    (text[..end].to_owned(), payload.len() > MAX_PAYLOAD)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message<'a>(topic: &'a str, payload: &'a [u8]) -> Message<'a> {
+        Message { topic, payload, qos: 1, retained: false }
+    }
+
+    #[test]
+    fn the_log_keeps_the_newest_lines_within_its_bounds() {
+        let mut log = Log::default();
+        for number in 0..5_000 {
+            log.push(message("devices/a/telemetry", number.to_string().as_bytes()), Timestamp::UNIX_EPOCH);
+        }
+        assert_eq!(log.lines.len(), MAX_LINES);
+        assert_eq!(log.newest(1).next().unwrap().payload, "4999");
+        for _ in 0..5_000 {
+            log.push(message("devices/a/telemetry", &[b'x'; 10_000]), Timestamp::UNIX_EPOCH);
+        }
+        assert!(log.bytes <= MAX_BYTES);
+        assert_eq!(log.bytes, log.lines.iter().map(|line| size(line)).sum::<usize>());
+    }
+
+    #[test]
+    fn a_flood_is_counted_and_does_not_hide_what_the_broker_says() {
+        let mut log = Log::default();
+        for _ in 0..500 {
+            log.push(message("devices/a/telemetry", b"{}"), Timestamp::UNIX_EPOCH);
+        }
+        log.push(message("$SYS/broker/log/N", b"client refused"), Timestamp::UNIX_EPOCH);
+        let (lines, skipped) = log.take_pending();
+        assert_eq!((lines.len(), skipped), (51, 450));
+        assert_eq!(lines.last().unwrap().payload, "client refused");
+        assert_eq!(log.take_pending().0.len(), 0);
+    }
+
+    #[test]
+    fn a_long_payload_is_cut_at_a_whole_character() {
+        let mut log = Log::default();
+        log.push(message("devices/a/telemetry", "溫".repeat(400).as_bytes()), Timestamp::UNIX_EPOCH);
+        let line = log.newest(1).next().unwrap();
+        assert!(line.truncated);
+        assert_eq!(line.payload.chars().count(), 170);
+        assert!(line.payload.chars().all(|character| character == '溫'));
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_still_shown() {
+        let mut log = Log::default();
+        log.push(message("devices/a/telemetry", &[0xff, b'o', b'k']), Timestamp::UNIX_EPOCH);
+        assert_eq!(log.newest(1).next().unwrap().payload, "\u{fffd}ok");
+    }
+}
