@@ -199,7 +199,7 @@ impl Cluster {
         let (namespace, name) = place(object);
         let event = Event {
             metadata: ObjectMeta {
-                name: Some(format!("{name}.{:x}", now.as_nanosecond())),
+                generate_name: Some(format!("{name}.")),
                 namespace: Some(namespace.clone()),
                 ..ObjectMeta::default()
             },

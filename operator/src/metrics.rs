@@ -157,6 +157,9 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
+    use api::CertificateStatus;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
     use super::*;
 
     #[test]
@@ -166,8 +169,19 @@ mod tests {
         metrics.reconciled("IotDevice", Duration::from_millis(3), false);
         metrics.issued("IotDevice", Duration::from_millis(3));
         metrics.leads(true);
-        let status = RootCAStatus { crl: None, ..RootCAStatus::default() };
-        metrics.root("ns", "root-ca", &status);
+        metrics.root("ns", "root-ca", &RootCAStatus::default());
+        let moment = Time(jiff::Timestamp::UNIX_EPOCH);
+        let certificate = CertificateStatus {
+            serial_number: "0a".into(),
+            fingerprint: "ff".into(),
+            not_before: moment.clone(),
+            not_after: moment.clone(),
+            renewal_time: moment,
+            root_generation: 1,
+            secret_name: "s".into(),
+        };
+        let status = HolderStatus { certificate: Some(certificate), ..HolderStatus::default() };
+        metrics.holder("IotDevice", "ns", "d", &status);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for name in [

@@ -227,7 +227,7 @@ async fn issue<K: Holder>(
         }
     };
 
-    let current = Current::new(&certificate, request, root.generation, &seed(holder), stored, now);
+    let current = Current::new(&certificate, request, root.generation, holder, stored, now);
     let pem: Zeroizing<String> = key.to_pem();
     let secret = secret::build(holder, request, &root, &certificate.to_pem(), &pem, &current);
     let outcome = write(context, holder, stored, &secret, current).await?;

@@ -177,18 +177,28 @@ impl Drop for Stored {
 // === impl Current ===
 
 impl Current {
-    /// A certificate that was just signed, and those that it takes the place of.
-    pub fn new(
+    /// A certificate that was just signed, and those that it takes the place of: by the Secret's ledger, and by what was
+    /// told last, in case the Secret is gone.
+    pub fn new<K: Holder>(
         certificate: &Certificate,
         request: &Request,
         root_generation: u32,
-        seed: &str,
+        holder: &K,
         replaced: Option<&Stored>,
         now: Timestamp,
     ) -> Self {
+        let seed = &holder.uid().unwrap_or_default();
+        let told = holder.holder_status();
         let mut superseded = replaced.map(Stored::superseded).unwrap_or_default();
         superseded.extend(replaced.and_then(Stored::last_issued));
+        superseded.extend(told.iter().flat_map(|status| status.superseded.clone()));
+        superseded.extend(told.and_then(|status| status.certificate.as_ref()).map(|told| Superseded {
+            serial_number: told.serial_number.clone(),
+            not_after: told.not_after.clone(),
+        }));
         superseded.retain(|old| old.not_after.0 > now);
+        superseded.sort_by(|a, b| (a.not_after.0, &a.serial_number).cmp(&(b.not_after.0, &b.serial_number)));
+        superseded.dedup();
         Self { certificate: certificate_status(certificate, request, root_generation, seed), superseded }
     }
 }
