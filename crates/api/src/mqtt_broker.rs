@@ -119,19 +119,13 @@ pub struct Access {
     /// The `IotDevice` whose certificate the backend holds.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
-    /// Topic filters that it may subscribe to, such as `devices/#`.
+    /// Topic filters that it may subscribe to, such as `devices/#`; printable ASCII without spaces.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(
-        length(max = 100),
-        inner(length(min = 1, max = 1024), regex(pattern = r"^[!-~]([ -~]*[!-~])?$"))
-    )]
+    #[schemars(schema_with = "schema::topic_filters")]
     pub read: Vec<String>,
-    /// Topic filters that it may publish to.
+    /// Topic filters that it may publish to; printable ASCII without spaces.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(
-        length(max = 100),
-        inner(length(min = 1, max = 1024), regex(pattern = r"^[!-~]([ -~]*[!-~])?$"))
-    )]
+    #[schemars(schema_with = "schema::topic_filters")]
     pub write: Vec<String>,
 }
 

@@ -70,3 +70,15 @@ pub(crate) fn trigger(_: &mut SchemaGenerator) -> Schema {
 pub(crate) fn image(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "nullable": true, "minLength": 1, "maxLength": 1024})
 }
+
+/// MQTT topic filters (MQTT 5.0, 4.7.1): `+` stands for a whole level, `#` only at the end. Mosquitto's ACL file trims
+/// spaces, so there are none.
+pub(crate) fn topic_filters(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array", "maxItems": 100,
+        "items": {
+            "type": "string", "minLength": 1, "maxLength": 1024,
+            "pattern": r##"^(#|(\+|[!"$-*,-.0-~]*)(/(\+|[!"$-*,-.0-~]*))*(/#)?)$"##
+        }
+    })
+}
