@@ -24,6 +24,7 @@ const THEMES = ['auto', 'light', 'dark'];
 const THEME_ICONS = { auto: 'auto', light: 'sun', dark: 'moon' };
 
 const heading = h('h1', { tabindex: '-1' });
+const crumb = h('p', { class: 'crumb', hidden: true });
 const banners = h('div', { class: 'banners' });
 const main = h('main', { id: 'main' });
 const live = h('div', { class: 'sr', 'aria-live': 'polite' });
@@ -44,7 +45,7 @@ document.body.append(
     h('div', { class: 'side-foot' }, h('ul', { class: 'sources', 'aria-label': t('source.label') }, sources.map((source) => source.element)), switches()),
     ),
   ),
-  h('div', { class: 'content' }, h('header', { class: 'head' }, heading), banners, main),
+  h('div', { class: 'content' }, h('header', { class: 'head' }, crumb, heading), banners, main),
   live,
 );
 
@@ -141,9 +142,12 @@ async function open() {
   screen = next;
   main.replaceChildren(root);
   setText(heading, next.title);
+  crumb.hidden = !next.crumb;
+  if (next.crumb) crumb.replaceChildren(h('a', { href: next.crumb.href }, icon('arrow'), next.crumb.text));
   document.title = `${next.title} · ca-iot`;
   for (const link of links) setAttribute(link, 'aria-current', link.dataset.nav === found.nav && 'page');
   screen.update(new Set(['all', 'devices', 'holders', 'log', 'tick']));
+  screen.opened?.();
 }
 
 /** The view is in the address, without a step in the history for each letter typed. */

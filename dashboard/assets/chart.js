@@ -10,6 +10,9 @@ const HEIGHT = 280;
 const STEP = { '5m': 0, '1h': 15_000, '24h': 300_000 };
 const LENGTH = { '5m': 5 * 60_000, '1h': 60 * 60_000, '24h': 24 * 60 * 60_000 };
 
+/** Whole minutes and hours, in seconds. */
+const TICKS = [60, 300, 600, 1_800, 3_600, 7_200, 14_400, 21_600];
+
 const hours = new Intl.DateTimeFormat(language, { hour: '2-digit', minute: '2-digit', hourCycle: 'h23' });
 
 /** A chart in `parent`; `show(window, points, device, now)` gives it what to draw. */
@@ -90,7 +93,7 @@ function options(colours, banded, readout, width) {
     cursor: { y: false, points: { size: 7 }, drag: { x: false, y: false } },
     scales: { x: { time: true, auto: false }, y: { range: around } },
     axes: [
-      { ...axis, values: (_, ticks) => ticks.map((tick) => hours.format(tick * 1_000)), space: 80 },
+      { ...axis, values: (_, ticks) => ticks.map((tick) => hours.format(tick * 1_000)), space: 80, incrs: TICKS },
       { ...axis, values: (_, ticks) => ticks.map((tick) => `${celsius(tick)}°`), size: 56 },
     ],
     series: [

@@ -3,6 +3,7 @@
 import { language, t } from './i18n.js';
 
 const UNITS = [
+  ['year', 31_557_600_000],
   ['day', 86_400_000],
   ['hour', 3_600_000],
   ['minute', 60_000],
@@ -32,12 +33,13 @@ export const moment = (millis) => moments.format(millis);
 /** 14:05:09 */
 export const clock = (millis) => clocks.format(millis);
 
-/** The two largest units at most: `59 days`, `3 hr 12 min`, `40 sec`. */
+/** The two largest units at most: `9.9 yrs`, `59 days`, `2 hr 12 min`, `40 sec`. */
 export function duration(millis) {
-  let rest = Math.max(0, Math.abs(millis));
+  const rest = Math.abs(millis);
   if (rest < 1_000) return amounts.second.format(Math.floor(rest / 100) / 10);
   const first = UNITS.findIndex(([, length]) => rest >= length);
   const [unit, length] = UNITS[first];
+  if (unit === 'year') return amounts.year.format(rest / length);
   const whole = Math.floor(rest / length);
   const text = amounts[unit].format(whole);
   // Beyond a few of a unit the next smaller one is noise.

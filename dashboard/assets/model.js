@@ -113,6 +113,9 @@ export function nextDue(rows, count) {
     .slice(0, count);
 }
 
+/** Whether the broker speaks in this line of itself. */
+export const isBrokerEvent = (line) => line.topic.startsWith('$SYS/broker/log/');
+
 /** A line of Mosquitto's log without the timestamp that stands before it. */
 export function brokerText(payload) {
   return payload.replace(/^\d{9,}: /, '');

@@ -1,7 +1,7 @@
 // Pieces that several screens are made of.
 
 import { h, setAttribute, setText } from './dom.js';
-import { date, duration, moment, relative } from './format.js';
+import { date, moment, relative } from './format.js';
 import { t, word } from './i18n.js';
 import { icon, KIND_ICONS, STATE_ICONS } from './icons.js';
 import { lifeLeft, lifeTone, TONES } from './model.js';
@@ -143,9 +143,4 @@ spec:
 /** A titled part of a screen. */
 export function section(title, ...content) {
   return h('section', { class: 'section' }, h('div', { class: 'section-head' }, h('h2', {}, title)), ...content);
-}
-
-/** Says how long something is so, and keeps saying it. */
-export function since(millis, now) {
-  return t('time.since', { duration: duration(now - millis) });
 }

@@ -1,6 +1,9 @@
 // The state of the page: loaded once, then kept by one stream. Screens are told at most once per animation frame.
 
-const LOG_LINES = 2_000;
+import { isBrokerEvent } from './model.js';
+
+const LOG_MESSAGES = 2_000;
+const LOG_EVENTS = 200;
 const SPARK_SLOTS = 60;
 const SPARK_SLOT = 5_000;
 const RATE_SLOT = 5_000;
@@ -168,7 +171,14 @@ function extendLog(lines, skipped) {
   const fresh = lines.filter((line) => line.id > last);
   if (skipped && fresh.length) fresh.at(-1).skipped = skipped;
   store.log.push(...fresh);
-  if (store.log.length > LOG_LINES) store.log.splice(0, store.log.length - LOG_LINES);
+  if (store.log.length > LOG_MESSAGES + 2 * LOG_EVENTS) trimLog();
+}
+
+/** As on the server: no flood of messages pushes out what the broker said. */
+function trimLog() {
+  const events = store.log.filter(isBrokerEvent).slice(-LOG_EVENTS);
+  const messages = store.log.filter((line) => !isBrokerEvent(line)).slice(-LOG_MESSAGES);
+  store.log = [...messages, ...events].sort((a, b) => a.id - b.id);
 }
 
 function spark(device) {

@@ -4,7 +4,6 @@ import { temperatureChart } from '../chart.js';
 import { h, setAttribute, setText } from '../dom.js';
 import { celsius, clock, date, duration, integer, moment, octets, relative } from '../format.js';
 import { t } from '../i18n.js';
-import { icon } from '../icons.js';
 import { lifeLeft, lifeTone, presence } from '../model.js';
 import { code, copyButton, empty, section, stateChip } from '../parts.js';
 import { now, store } from '../store.js';
@@ -37,7 +36,7 @@ export function device(root, { query, setQuery, name }) {
     section(t('device.commands'), commands(name)),
   );
   const missing = h('div');
-  root.append(h('p', { class: 'crumb' }, h('a', { href: '/devices' }, icon('arrow'), t('nav.devices'))), missing, body);
+  root.append(missing, body);
 
   const chart = temperatureChart(area);
   let points = [];
@@ -100,6 +99,7 @@ export function device(root, { query, setQuery, name }) {
   update(new Set(['all']));
   return {
     title: name,
+    crumb: { href: '/devices', text: t('nav.devices') },
     update,
     close() {
       loading?.abort();

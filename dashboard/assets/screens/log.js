@@ -4,7 +4,7 @@ import { h, setAttribute, setText } from '../dom.js';
 import { clock, integer, moment } from '../format.js';
 import { t } from '../i18n.js';
 import { icon } from '../icons.js';
-import { brokerText } from '../model.js';
+import { brokerText, isBrokerEvent } from '../model.js';
 import { empty } from '../parts.js';
 import { store } from '../store.js';
 import { selects } from '../topics.js';
@@ -52,7 +52,7 @@ export function log(root, { query, setQuery }) {
   const kind = () => (KINDS.includes(query.get('kind')) ? query.get('kind') : 'all');
 
   function wanted(line) {
-    const event = isEvent(line);
+    const event = isBrokerEvent(line);
     if (kind() === 'messages' && event) return false;
     if (kind() === 'events' && !event) return false;
     const needle = (query.get('q') ?? '').toLowerCase();
@@ -92,23 +92,24 @@ export function log(root, { query, setQuery }) {
     }
   }
   update(new Set(['log']));
-  view.scrollTop = view.scrollHeight;
-  return { title: t('nav.log'), update };
-}
-
-function isEvent(line) {
-  return line.topic.startsWith('$SYS/broker/log/');
+  return {
+    title: t('nav.log'),
+    update,
+    opened() {
+      view.scrollTop = view.scrollHeight;
+    },
+  };
 }
 
 function lineElements(line) {
-  const event = isEvent(line);
+  const event = isBrokerEvent(line);
   const marks = [
     !event && h('span', { class: 'mark', title: t('log.qos') }, `Q${line.qos}`),
     line.retained && h('span', { class: 'mark', title: t('log.retained') }, 'R'),
   ];
   const element = h(
     'li',
-    { class: event ? 'log-line event' : 'log-line' },
+    { class: `log-line ${event ? 'event' : ''} ${line.topic === '$SYS/broker/log/E' ? 'error' : ''}` },
     h('time', { title: moment(line.at) }, clock(line.at)),
     h('span', { class: 'log-topic', title: line.topic }, event ? t(level(line.topic)) : line.topic),
     h('span', { class: 'log-payload' }, event ? brokerText(line.payload) : line.payload, line.truncated && ' …'),

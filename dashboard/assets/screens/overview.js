@@ -3,7 +3,7 @@
 import { h, keyedList, setAttribute, setText } from '../dom.js';
 import { celsius, clock, duration, integer, rate, relative } from '../format.js';
 import { t } from '../i18n.js';
-import { brokerText, certificateRows, needsAttention, nextDue, presence, PRESENCES } from '../model.js';
+import { brokerText, certificateRows, isBrokerEvent, needsAttention, nextDue, presence, PRESENCES } from '../model.js';
 import { empty, firstDevice, holderName, lifeBar, section, stateChip } from '../parts.js';
 import { icon, STATE_ICONS } from '../icons.js';
 import { sparkline } from '../spark.js';
@@ -70,7 +70,7 @@ function choose(devices, at) {
 }
 
 function brokerEvents() {
-  return store.log.filter((line) => line.topic.startsWith('$SYS/broker/log/') && !line.topic.includes('/log/M')).slice(-EVENTS).reverse();
+  return store.log.filter((line) => isBrokerEvent(line) && !line.topic.includes('/log/M')).slice(-EVENTS).reverse();
 }
 
 function card(device) {

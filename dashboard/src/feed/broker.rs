@@ -157,8 +157,10 @@ mod tests {
 
     #[test]
     fn a_device_appears_with_what_it_says() {
-        let acknowledgement =
-            format!(r#"{{"serialNumber":"0a1b","notAfter":"2027-02-01T00:00:00Z","roots":["{}"]}}"#, "ff".repeat(32));
+        let acknowledgement = format!(
+            r#"{{"serialNumber":"0a1b","notAfter":"2027-02-01T00:00:00Z","roots":["{}"]}}"#,
+            "ff".repeat(32)
+        );
         let state = after(&[
             ("devices/a/telemetry", r#"{"v":1,"ts":1800000000000,"seq":5,"celsius":21.4}"#),
             ("devices/a/status", r#"{"state":"online","ts":1799999999000}"#),

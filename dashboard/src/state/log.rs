@@ -7,11 +7,15 @@ use jiff::Timestamp;
 
 use super::wire::LogLine;
 
-/// Ring of log lines, oldest first, with what has not been sent to the tabs yet.
+/// The newest log lines, with what has not been sent to the tabs yet.
 #[derive(Debug, Default)]
 pub struct Log {
-    lines: VecDeque<Arc<LogLine>>,
+    /// Oldest first.
+    messages: VecDeque<Arc<LogLine>>,
+    /// Memory of `messages`.
     bytes: usize,
+    /// What the broker said, kept apart so that no flood of messages pushes it out. Oldest first.
+    events: VecDeque<Arc<LogLine>>,
     last_id: u64,
     pending: Vec<Arc<LogLine>>,
     /// Messages that the tabs are not shown since the last frame.
@@ -31,7 +35,8 @@ pub struct Message<'a> {
     pub retained: bool,
 }
 
-const MAX_LINES: usize = 2_000;
+const MAX_EVENTS: usize = 200;
+const MAX_MESSAGES: usize = 2_000;
 const MAX_BYTES: usize = 1 << 20;
 const MAX_PAYLOAD: usize = 512;
 /// Per frame of 250 ms: nobody reads 200 lines a second, and a fleet sends thousands.
@@ -53,13 +58,13 @@ impl Log {
             qos: message.qos,
             retained: message.retained,
         });
-        self.bytes += size(&line);
-        self.lines.push_back(Arc::clone(&line));
-        while self.lines.len() > MAX_LINES || self.bytes > MAX_BYTES {
-            let Some(oldest) = self.lines.pop_front() else { break };
-            self.bytes -= size(&oldest);
-        }
-        let room = if line.is_broker_event() { MAX_PENDING_EVENTS } else { MAX_PENDING };
+        let room = if line.is_broker_event() {
+            self.keep_event(Arc::clone(&line));
+            MAX_PENDING_EVENTS
+        } else {
+            self.keep_message(Arc::clone(&line));
+            MAX_PENDING
+        };
         if self.pending.len() < room {
             self.pending.push(line);
         } else {
@@ -67,9 +72,29 @@ impl Log {
         }
     }
 
-    /// The newest `count` lines, oldest first.
-    pub fn newest(&self, count: usize) -> impl Iterator<Item = &LogLine> {
-        self.lines.iter().skip(self.lines.len().saturating_sub(count)).map(AsRef::as_ref)
+    fn keep_event(&mut self, line: Arc<LogLine>) {
+        if self.events.len() == MAX_EVENTS {
+            self.events.pop_front();
+        }
+        self.events.push_back(line);
+    }
+
+    fn keep_message(&mut self, line: Arc<LogLine>) {
+        self.bytes += size(&line);
+        self.messages.push_back(line);
+        while self.messages.len() > MAX_MESSAGES || self.bytes > MAX_BYTES {
+            let Some(oldest) = self.messages.pop_front() else { break };
+            self.bytes -= size(&oldest);
+        }
+    }
+
+    /// The newest `count` messages and every broker event that is kept, in the order they came.
+    pub fn newest(&self, count: usize) -> Vec<&LogLine> {
+        let skipped = self.messages.len().saturating_sub(count);
+        let mut lines: Vec<&LogLine> =
+            self.messages.iter().skip(skipped).chain(&self.events).map(AsRef::as_ref).collect();
+        lines.sort_unstable_by_key(|line| line.id);
+        lines
     }
 
     /// Lines and number of skipped messages since the last call.
@@ -104,13 +129,13 @@ mod tests {
         for number in 0..5_000 {
             log.push(message("devices/a/telemetry", number.to_string().as_bytes()), Timestamp::UNIX_EPOCH);
         }
-        assert_eq!(log.lines.len(), MAX_LINES);
-        assert_eq!(log.newest(1).next().unwrap().payload, "4999");
+        assert_eq!(log.messages.len(), MAX_MESSAGES);
+        assert_eq!(log.newest(1)[0].payload, "4999");
         for _ in 0..5_000 {
             log.push(message("devices/a/telemetry", &[b'x'; 10_000]), Timestamp::UNIX_EPOCH);
         }
         assert!(log.bytes <= MAX_BYTES);
-        assert_eq!(log.bytes, log.lines.iter().map(|line| size(line)).sum::<usize>());
+        assert_eq!(log.bytes, log.messages.iter().map(|line| size(line)).sum::<usize>());
     }
 
     #[test]
@@ -127,10 +152,25 @@ mod tests {
     }
 
     #[test]
+    fn what_the_broker_said_survives_a_flood_of_messages() {
+        let mut log = Log::default();
+        log.push(message("$SYS/broker/log/N", b"client refused"), Timestamp::UNIX_EPOCH);
+        for _ in 0..5_000 {
+            log.push(message("devices/a/telemetry", b"{}"), Timestamp::UNIX_EPOCH);
+        }
+        let lines = log.newest(300);
+        assert_eq!((lines.len(), lines[0].payload.as_str()), (301, "client refused"));
+        for _ in 0..5_000 {
+            log.push(message("$SYS/broker/log/N", b"again"), Timestamp::UNIX_EPOCH);
+        }
+        assert_eq!(log.events.len(), MAX_EVENTS);
+    }
+
+    #[test]
     fn a_long_payload_is_cut_at_a_whole_character() {
         let mut log = Log::default();
         log.push(message("devices/a/telemetry", "溫".repeat(400).as_bytes()), Timestamp::UNIX_EPOCH);
-        let line = log.newest(1).next().unwrap();
+        let line = log.newest(1)[0];
         assert!(line.truncated);
         assert_eq!(line.payload.chars().count(), 170);
         assert!(line.payload.chars().all(|character| character == '溫'));
@@ -140,6 +180,6 @@ mod tests {
     fn bytes_that_are_no_text_are_still_shown() {
         let mut log = Log::default();
         log.push(message("devices/a/telemetry", &[0xff, b'o', b'k']), Timestamp::UNIX_EPOCH);
-        assert_eq!(log.newest(1).next().unwrap().payload, "\u{fffd}ok");
+        assert_eq!(log.newest(1)[0].payload, "\u{fffd}ok");
     }
 }

@@ -71,7 +71,7 @@ pub enum SourceName {
 
 /// More devices than this are not kept: the design size, 130 MB of history.
 const MAX_DEVICES: usize = 10_000;
-/// Log lines in a snapshot.
+/// Messages in a snapshot; broker events come on top.
 const SNAPSHOT_LINES: usize = 300;
 /// A device that nobody registered is forgotten when it was silent for as long as the history lasts.
 const FORGET_AFTER_MS: i64 = 24 * 60 * 60_000;
@@ -270,7 +270,7 @@ impl State {
             sources: &self.sources,
             holders: self.holders.values().collect(),
             devices: self.shown().map(|(name, device)| self.view(name, device, Some(now))).collect(),
-            log: self.log.newest(SNAPSHOT_LINES).collect(),
+            log: self.log.newest(SNAPSHOT_LINES),
             rate: self.rate_now(now),
             rate_history: self.rate.history(now),
             broker: &self.broker,
