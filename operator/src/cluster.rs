@@ -29,7 +29,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::children::{Child, Children, Key};
-use crate::error::{Result, Trying as _};
+use crate::error::{Result, Trying as _, in_short};
 
 /// The annotation that a pod gets when something that it mounts has changed.
 const TOUCHED: &str = "ca-iot.dev/touched";
@@ -199,7 +199,7 @@ impl Cluster {
         let (namespace, name) = place(object);
         let event = Event {
             metadata: ObjectMeta {
-                generate_name: Some(format!("{name}.")),
+                generate_name: Some(format!("{name}-")),
                 namespace: Some(namespace.clone()),
                 ..ObjectMeta::default()
             },
@@ -214,7 +214,8 @@ impl Cluster {
             ..Event::default()
         };
         if let Err(error) = self.api::<Event>(&namespace).create(&PostParams::default(), &event).await {
-            tracing::warn!(kind = %K::kind(&()), %namespace, %name, %error, "an event could not be written");
+            let problem = in_short(&error);
+            tracing::warn!(kind = %K::kind(&()), %namespace, %name, %problem, "an event could not be written");
         }
     }
 

@@ -4,7 +4,7 @@
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The API server refused, or could not be reached.
-    #[error("cannot {action}: {source}")]
+    #[error("cannot {action}: {}", in_short(source))]
     Api {
         /// What was tried, as in "cannot read Secret x".
         action: String,
@@ -27,6 +27,14 @@ pub enum Error {
 
 /// What most of the operator returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What the API server said, without the rest of its answer.
+pub(crate) fn in_short(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}
 
 /// Says what was tried when the API server refused.
 pub(crate) trait Trying<T> {
