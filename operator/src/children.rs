@@ -44,17 +44,6 @@ pub struct Children {
     known: Mutex<HashMap<Key, Child>>,
 }
 
-/// The resource that has to look at its children again.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Owner {
-    /// Its kind.
-    pub kind: String,
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-}
-
 // === impl Key ===
 
 impl Key {
@@ -109,7 +98,8 @@ impl Children {
         news
     }
 
-    fn forget(&self, key: &Key) -> Option<Child> {
+    /// It is gone: what was known of it.
+    pub fn forget(&self, key: &Key) -> Option<Child> {
         self.lock().remove(key)
     }
 
@@ -121,7 +111,7 @@ impl Children {
     pub async fn follow<K>(
         &self,
         objects: Api<PartialObjectMeta<K>>,
-        changed: mpsc::UnboundedSender<Owner>,
+        changed: mpsc::UnboundedSender<Key>,
         synced: impl FnOnce() + Send,
     ) where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
@@ -158,7 +148,7 @@ impl Children {
     fn seen<K: Resource<DynamicType = ()>>(
         &self,
         object: &PartialObjectMeta<K>,
-        changed: &mpsc::UnboundedSender<Owner>,
+        changed: &mpsc::UnboundedSender<Key>,
     ) {
         let (Some(key), Some(child)) = (key_of(object), Child::from_meta(&object.metadata)) else { return };
         if self.note(key, child.clone()) {
@@ -167,12 +157,12 @@ impl Children {
     }
 
     /// What was deleted while no watch ran.
-    fn forget_unlisted(&self, kind: &str, listed: &HashSet<Key>, changed: &mpsc::UnboundedSender<Owner>) {
+    fn forget_unlisted(&self, kind: &str, listed: &HashSet<Key>, changed: &mpsc::UnboundedSender<Key>) {
         let gone: Vec<_> =
             self.lock().extract_if(|key, _| key.kind == kind && !listed.contains(key)).collect();
         for (key, child) in gone {
             if let Some((kind, name)) = child.owner {
-                let _ = changed.unbounded_send(Owner { kind, namespace: key.namespace, name });
+                let _ = changed.unbounded_send(Key { kind, namespace: key.namespace, name });
             }
         }
     }
@@ -182,21 +172,21 @@ fn key_of<K: Resource<DynamicType = ()>>(object: &PartialObjectMeta<K>) -> Optio
     Some(Key::of::<K>(object.metadata.namespace.as_deref()?, object.metadata.name.as_deref()?))
 }
 
-fn tell<K>(object: &PartialObjectMeta<K>, child: Option<&Child>, changed: &mpsc::UnboundedSender<Owner>)
+fn tell<K>(object: &PartialObjectMeta<K>, child: Option<&Child>, changed: &mpsc::UnboundedSender<Key>)
 where
     K: Resource<DynamicType = ()>,
 {
     let Some((kind, name)) = child.and_then(|child| child.owner.clone()) else { return };
     let Some(namespace) = object.metadata.namespace.clone() else { return };
     // The receiver lives as long as the controllers.
-    let _ = changed.unbounded_send(Owner { kind, namespace, name });
+    let _ = changed.unbounded_send(Key { kind, namespace, name });
 }
 
 /// Splits one stream of owners into one for each controller.
 pub fn by_kind<const N: usize>(
-    owners: mpsc::UnboundedReceiver<Owner>,
+    owners: mpsc::UnboundedReceiver<Key>,
     kinds: [String; N],
-) -> (impl Future<Output = ()> + Send, [mpsc::UnboundedReceiver<Owner>; N]) {
+) -> (impl Future<Output = ()> + Send, [mpsc::UnboundedReceiver<Key>; N]) {
     let (senders, receivers): (Vec<_>, Vec<_>) = kinds.iter().map(|_| mpsc::unbounded()).unzip();
     let route = owners.for_each(move |owner| {
         if let Some(at) = kinds.iter().position(|kind| *kind == owner.kind) {

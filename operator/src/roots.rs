@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use futures::channel::mpsc;
 use pki::SigningRoot;
 
-use crate::children::Owner;
+use crate::children::Key;
 
 /// A root that can sign: its key, and what everybody is to trust.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub struct Roots {
     /// None: it was looked at, and cannot sign.
     known: RwLock<HashMap<(String, String), Option<Arc<UsableRoot>>>>,
     /// Who wants to know of a change.
-    listeners: Vec<mpsc::UnboundedSender<Owner>>,
+    listeners: Vec<mpsc::UnboundedSender<Key>>,
 }
 
 /// What is known of a root.
@@ -49,7 +49,7 @@ pub enum Lookup {
 
 impl Roots {
     /// An empty registry that tells these of every change, as the `RootCA` that changed.
-    pub fn telling(listeners: Vec<mpsc::UnboundedSender<Owner>>) -> Self {
+    pub fn telling(listeners: Vec<mpsc::UnboundedSender<Key>>) -> Self {
         Self { known: RwLock::default(), listeners }
     }
 
@@ -88,7 +88,7 @@ impl Roots {
 
     fn tell(&self, namespace: &str, name: &str) {
         for listener in &self.listeners {
-            let root = Owner { kind: "RootCA".into(), namespace: namespace.into(), name: name.into() };
+            let root = Key { kind: "RootCA".into(), namespace: namespace.into(), name: name.into() };
             // A controller that has ended needs no news.
             let _ = listener.unbounded_send(root);
         }

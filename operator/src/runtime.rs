@@ -30,7 +30,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::certificate::Verified;
-use crate::children::{Children, Key, Owner, by_kind};
+use crate::children::{Children, Key, by_kind};
 use crate::cli::{LogFormat, Options};
 use crate::cluster::Cluster;
 use crate::context::{Backoff, Context, Objects};
@@ -50,7 +50,7 @@ const COUNT_AFTER: Duration = Duration::from_secs(2);
 /// The lease is renewed this often; another replica takes over 15 s after the last time.
 const RENEW_LEASE: Duration = Duration::from_secs(5);
 
-type Owners = mpsc::UnboundedReceiver<Owner>;
+type Keys = mpsc::UnboundedReceiver<Key>;
 
 /// Runs until SIGTERM or SIGINT, or until the lease is lost.
 pub async fn run(options: Options) -> anyhow::Result<()> {
@@ -118,6 +118,7 @@ async fn control(client: Client, options: &Options, metrics: Metrics, readiness:
         backoff: Backoff::default(),
         retries: Backoff::default(),
         metrics,
+        clock: Arc::new(jiff::Timestamp::now),
     });
 
     // What was made is known before anything is decided.
@@ -173,7 +174,7 @@ async fn control(client: Client, options: &Options, metrics: Metrics, readiness:
             [for_brokers, brokers_of_root],
             mqtt_broker::reconcile,
             move |broker| {
-                let _ = brokers_changed.unbounded_send(owner_of(broker));
+                let _ = brokers_changed.unbounded_send(key_of(broker));
             },
         )
         .boxed(),
@@ -184,7 +185,7 @@ async fn control(client: Client, options: &Options, metrics: Metrics, readiness:
             [for_dashboards, dashboards_of_root],
             dashboard::reconcile,
             move |dashboard| {
-                let _ = dashboards_changed.unbounded_send(owner_of(dashboard));
+                let _ = dashboards_changed.unbounded_send(key_of(dashboard));
             },
         )
         .boxed(),
@@ -198,7 +199,7 @@ async fn start<K, F>(
     scope: &Scope,
     context: &Arc<Context>,
     (reader, writer): (Store<K>, Writer<K>),
-    [own, shared]: [Owners; 2],
+    [own, shared]: [Keys; 2],
     reconcile: impl Fn(Arc<K>, Arc<Context>) -> F + Send + Sync + 'static,
     came_or_went: impl Fn(&K) + Send + 'static,
 ) where
@@ -309,7 +310,7 @@ impl Scope {
     fn follow<'a, K>(
         &self,
         children: &'a Children,
-        owners: &mpsc::UnboundedSender<Owner>,
+        owners: &mpsc::UnboundedSender<Key>,
         readiness: &Readiness,
     ) -> futures::future::BoxFuture<'a, ()>
     where
@@ -342,7 +343,7 @@ fn forget<K: Resource<DynamicType = ()>>(context: &Context, object: &K) {
 /// Tells every root of a namespace to count its devices, once for many that come or go together.
 async fn coalesce(
     mut namespaces: mpsc::UnboundedReceiver<String>,
-    owners: mpsc::UnboundedSender<Owner>,
+    owners: mpsc::UnboundedSender<Key>,
     roots: Store<RootCA>,
 ) {
     while let Some(first) = namespaces.next().await {
@@ -353,7 +354,7 @@ async fn coalesce(
         }
         for root in roots.state() {
             if changed.contains(&root.namespace().unwrap_or_default()) {
-                let _ = owners.unbounded_send(owner_of(&*root));
+                let _ = owners.unbounded_send(key_of(&*root));
             }
         }
     }
@@ -400,14 +401,10 @@ fn key_of<K: Resource<DynamicType = ()>>(object: &K) -> Key {
     Key::of::<K>(&object.namespace().unwrap_or_default(), &object.name_any())
 }
 
-fn owner_of<K: Resource<DynamicType = ()>>(object: &K) -> Owner {
-    let Key { kind, namespace, name } = key_of(object);
-    Owner { kind, namespace, name }
-}
-
 fn start_log(format: LogFormat) {
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube_runtime=warn"));
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube_runtime=warn"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
     match format {
         LogFormat::Text => log.with_ansi(false).init(),
