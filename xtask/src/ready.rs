@@ -18,12 +18,16 @@ use crate::{
 /// How long everything may take together: a node's first start of seven pods on two busy cores.
 const TIMEOUT: Duration = Duration::from_mins(5);
 
-/// How often what is still awaited is told.
+/// How long nothing may be said about what is still awaited, and how often the same is said again.
 const REMINDER: Duration = Duration::from_secs(15);
+const REPETITION: Duration = Duration::from_mins(1);
 
 /// What is asked for: our kinds, and the Deployments made for them.
 const KINDS: &str =
     "rootcas.ca-iot.dev,mqttbrokers.ca-iot.dev,dashboards.ca-iot.dev,iotdevices.ca-iot.dev,deployments.apps";
+
+/// Why containers wait in the ordinary course of things.
+const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
 /// Why an object is not what it should be yet, by `kind/name`; `None` when it is.
 type States = BTreeMap<String, Option<String>>;
@@ -34,7 +38,7 @@ type States = BTreeMap<String, Option<String>>;
 /// When something is still pending after [`TIMEOUT`]; the error names it and says where to look.
 pub(crate) fn wait(cluster: &Cluster<'_>, images: &[Image]) -> Result<()> {
     let from = Instant::now();
-    let mut told = Instant::now();
+    let (mut told, mut last_told) = (Instant::now(), Vec::new());
     let mut ready = BTreeSet::new();
     loop {
         let answer = cluster.kubectl().args(["get", KINDS, "--output", "json"]).output()?;
@@ -50,17 +54,16 @@ pub(crate) fn wait(cluster: &Cluster<'_>, images: &[Image]) -> Result<()> {
             return Ok(());
         }
         if from.elapsed() > TIMEOUT {
-            detail(&cluster.kubectl().args(["get", "pods"]).output().unwrap_or_default());
             bail!(
                 "not ready after {} s:\n  {}\nLook at `kubectl describe` of it, and at `kubectl logs deployment/ca-iot-operator`.",
                 TIMEOUT.as_secs(),
                 pending.join("\n  ")
             );
         }
-        if told.elapsed() > REMINDER {
-            told = Instant::now();
+        if told.elapsed() > if pending == last_told { REPETITION } else { REMINDER } {
             say("waiting for");
             detail(&pending.join("\n"));
+            (told, last_told) = (Instant::now(), pending);
         }
         thread::sleep(Duration::from_millis(500));
     }
@@ -70,12 +73,21 @@ pub(crate) fn wait(cluster: &Cluster<'_>, images: &[Image]) -> Result<()> {
 fn states(list: &Value, images: &[Image]) -> States {
     let mut states = States::new();
     let mut wanted = Vec::new();
-    for object in list["items"].as_array().into_iter().flatten() {
+    let items = || list["items"].as_array().into_iter().flatten();
+    for object in items() {
         let kind = object["kind"].as_str().unwrap_or_default();
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        if kind == "Pod" {
+            continue;
+        }
         if kind == "Deployment" {
             if is_ours(object, images) {
-                states.insert(format!("deployment/{name}"), awaited_of_deployment(object, images));
+                let awaited = awaited_of_deployment(object, images).map(|awaited| {
+                    let trouble: Vec<_> =
+                        items().filter(|pod| belongs_to(pod, object)).filter_map(trouble).collect();
+                    if trouble.is_empty() { awaited } else { format!("{awaited} ({})", trouble.join("; ")) }
+                });
+                states.insert(format!("deployment/{name}"), awaited);
             }
             continue;
         }
@@ -136,6 +148,26 @@ fn is_ours(deployment: &Value, images: &[Image]) -> bool {
         || containers(deployment).any(|image| images.iter().any(|ours| ours.is_repository_of(image)))
 }
 
+/// Whether the selector of a Deployment picks a pod.
+fn belongs_to(pod: &Value, deployment: &Value) -> bool {
+    let wanted = deployment["spec"]["selector"]["matchLabels"].as_object();
+    pod["kind"] == "Pod"
+        && wanted.is_some_and(|labels| {
+            labels.iter().all(|(name, value)| pod["metadata"]["labels"][name] == *value)
+        })
+}
+
+/// Why the first of a pod's containers that is held up does not run: `CrashLoopBackOff: back-off 40s …`.
+fn trouble(pod: &Value) -> Option<String> {
+    let waiting = ["initContainerStatuses", "containerStatuses"]
+        .into_iter()
+        .flat_map(|field| pod["status"][field].as_array().into_iter().flatten())
+        .map(|container| &container["state"]["waiting"])
+        .find(|waiting| waiting["reason"].as_str().is_some_and(|reason| !STARTING.contains(&reason)))?;
+    let text = |field: &str| waiting[field].as_str().unwrap_or_default();
+    Some(format!("{}: {}", text("reason"), text("message")))
+}
+
 /// The images of all containers in a Deployment's template.
 fn containers(deployment: &Value) -> impl Iterator<Item = &str> {
     let pod = &deployment["spec"]["template"]["spec"];
@@ -166,7 +198,7 @@ mod tests {
         json!({
             "kind": "Deployment",
             "metadata": {"name": "iotdevice-device001", "generation": 2, "labels": {"app.kubernetes.io/managed-by": "ca-iot"}},
-            "spec": {"replicas": 1, "template": {"spec": {"containers": [{"image": image}]}}},
+            "spec": {"replicas": 1, "selector": {"matchLabels": {"ca-iot.dev/name": "device001"}}, "template": {"spec": {"containers": [{"image": image}]}}},
             "status": {"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1, "availableReplicas": available},
         })
     }
@@ -192,6 +224,19 @@ mod tests {
                 "deployment/iotdevice-device001: 0 of 1 pods available",
                 "iotdevice/device001: WaitingForRoot: root-ca is not ready"
             ]
+        );
+    }
+
+    #[test]
+    fn a_pod_that_crashes_says_why_its_deployment_is_awaited() {
+        let pod = json!({
+            "kind": "Pod",
+            "metadata": {"name": "iotdevice-device001-x", "labels": {"ca-iot.dev/name": "device001"}},
+            "status": {"containerStatuses": [{"state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}}}]},
+        });
+        assert_eq!(
+            pending(&[pod, device(1, "True"), deployment("ca-iot/thermometer:aaaa", 0)]),
+            ["deployment/iotdevice-device001: 0 of 1 pods available (CrashLoopBackOff: back-off 10s)"]
         );
     }
 
