@@ -45,8 +45,20 @@ export function lifeTone(certificate, now) {
   return 'ok';
 }
 
-/** Every certificate there is, one row each: roots, brokers, dashboards, devices. */
+const collator = new Intl.Collator(undefined, { numeric: true });
+
+/** By name, as people count: `device9` before `device10`. */
+export const byName = (a, b) => collator.compare(a.name, b.name);
+
+let cached = { revision: undefined, rows: [] };
+
+/** Every certificate there is, one row each: roots, brokers, dashboards, devices. Made anew only when one changed. */
 export function certificateRows(store) {
+  if (store.revision === undefined || cached.revision !== store.revision) cached = { revision: store.revision, rows: makeRows(store) };
+  return cached.rows;
+}
+
+function makeRows(store) {
   const rows = [];
   for (const holder of store.holders.values()) {
     for (const certificate of holder.certificates) rows.push(row(store, holder, certificate));
@@ -55,7 +67,7 @@ export function certificateRows(store) {
   return rows.sort(
     (a, b) =>
       KIND_ORDER[a.holder.kind] - KIND_ORDER[b.holder.kind] ||
-      a.holder.name.localeCompare(b.holder.name) ||
+      byName(a.holder, b.holder) ||
       (b.certificate?.generation ?? 0) - (a.certificate?.generation ?? 0),
   );
 }

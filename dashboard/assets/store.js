@@ -23,6 +23,8 @@ export const store = {
   sources: undefined,
   broker: {},
   ownCertificate: undefined,
+  /** Rises when a holder, or what is known of its certificate's use, changed. */
+  revision: 0,
   /** Whether this page hears from the server, and since when. */
   stream: { health: 'connecting', since: Date.now() },
   /** Server clock minus ours. */
@@ -115,6 +117,7 @@ function take(snapshot) {
   for (const device of snapshot.devices) device.spark = { slot, values: device.spark };
   Object.assign(store, {
     loaded: true,
+    revision: store.revision + 1,
     namespace: snapshot.namespace,
     version: snapshot.version,
     clockOffset: snapshot.now - Date.now(),
@@ -153,6 +156,7 @@ function apply(changes) {
   if (changes.broker) store.broker = changes.broker;
   if (changes.ownCertificate) store.ownCertificate = changes.ownCertificate;
   if (changes.rate) extendRate(changes.rate, changes.now);
+  if (changes.devices || changes.holders || changes.removedHolders || changes.ownCertificate) store.revision += 1;
   tell(
     ...(changes.readings ? ['readings'] : []),
     ...(changes.devices || changes.removedDevices ? ['devices', 'readings'] : []),

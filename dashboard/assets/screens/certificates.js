@@ -4,7 +4,7 @@ import { h, setAttribute, setText } from '../dom.js';
 import { clock, integer, moment, octets, relative, shortHex } from '../format.js';
 import { t } from '../i18n.js';
 import { icon } from '../icons.js';
-import { certificateRows, lifeLeft, needsAttention } from '../model.js';
+import { byName, certificateRows, lifeLeft, needsAttention } from '../model.js';
 import { copyButton, empty, holderName, lifeBar, section, stateChip, when } from '../parts.js';
 import { now, store } from '../store.js';
 import { table } from '../table.js';
@@ -24,7 +24,7 @@ export function certificates(root, { query, setQuery }) {
     key: (row) => row.id,
     create: certificateRow,
     columns: [
-      { id: 'name', title: t('certificate.holder'), sort: (a, b) => a.holder.name.localeCompare(b.holder.name, undefined, { numeric: true }) },
+      { id: 'name', title: t('certificate.holder'), sort: (a, b) => byName(a.holder, b.holder) },
       { id: 'state', title: t('certificate.state'), sort: (a, b) => a.state.localeCompare(b.state) },
       { id: 'life', title: t('certificate.life'), sort: (a, b) => left(a) - left(b) },
       { id: 'expires', title: t('certificate.expires'), sort: (a, b) => (a.certificate?.notAfter ?? 0) - (b.certificate?.notAfter ?? 0) },

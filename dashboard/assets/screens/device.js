@@ -54,6 +54,7 @@ export function device(root, { query, setQuery, name }) {
 
   /** Ranges come from the server now and then; in between the live readings extend the shortest one. */
   async function load() {
+    if (!store.devices.has(name)) return;
     loadedAt = Date.now();
     loading?.abort();
     loading = new AbortController();
@@ -95,8 +96,8 @@ export function device(root, { query, setQuery, name }) {
     if (points.length === 0 || points.at(-1)[0] < at) points.push([at, celsius, celsius, celsius]);
   }
 
-  load();
   update(new Set(['all']));
+  load();
   return {
     title: name,
     crumb: { href: '/devices', text: t('nav.devices') },

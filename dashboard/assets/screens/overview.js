@@ -3,7 +3,7 @@
 import { h, keyedList, setAttribute, setText } from '../dom.js';
 import { celsius, clock, duration, integer, rate, relative } from '../format.js';
 import { t } from '../i18n.js';
-import { brokerText, certificateRows, isBrokerEvent, needsAttention, nextDue, presence, PRESENCES } from '../model.js';
+import { brokerText, byName, certificateRows, isBrokerEvent, needsAttention, nextDue, presence, PRESENCES } from '../model.js';
 import { empty, firstDevice, holderName, lifeBar, section, stateChip } from '../parts.js';
 import { icon, STATE_ICONS } from '../icons.js';
 import { sparkline } from '../spark.js';
@@ -30,10 +30,11 @@ export function overview(root) {
   const renderDue = keyedList(due, (row) => row.id, dueItem);
   const renderEvents = keyedList(events, (line) => line.id, eventItem);
 
+  let shown = [];
+
   function devices() {
-    const at = now();
     const all = [...store.devices.values()];
-    const shown = choose(all, at);
+    shown = choose(all, now());
     renderCards(shown);
     const hidden = all.length - shown.length;
     more.hidden = hidden === 0;
@@ -51,19 +52,22 @@ export function overview(root) {
   }
 
   function update(changed) {
-    const rows = certificateRows(store);
-    if (changed.has('devices') || changed.has('readings') || changed.has('tick')) devices();
+    // Values move at once; which devices are shown, their order and the counts once a second.
+    const once = ['all', 'tick'].some((field) => changed.has(field));
+    if (once) devices();
+    else if (changed.has('readings')) renderCards(shown);
     if (changed.has('log')) drawEvents();
+    if (!once) return;
+    const rows = certificateRows(store);
     renderDue(nextDue(rows, DUE));
     for (const tile of Object.values(tiles)) tile.update(rows);
   }
-  update(new Set(['devices', 'log']));
+  update(new Set(['all', 'log']));
   return { title: t('nav.overview'), update };
 }
 
 /** Those in trouble first, then by name; with few devices simply by name, so that nothing jumps. */
 function choose(devices, at) {
-  const byName = (a, b) => a.name.localeCompare(b.name, undefined, { numeric: true });
   if (devices.length <= CARDS) return devices.sort(byName);
   const rank = { offline: 0, stale: 1, waiting: 2, online: 3 };
   return devices.sort((a, b) => rank[presence(a, at)] - rank[presence(b, at)] || byName(a, b)).slice(0, CARDS);
@@ -109,9 +113,10 @@ function card(device) {
 /** A value that is old says since when. */
 export function noteOf(device, state, at) {
   if (!device.latest) return t(device.registered ? 'device.never' : 'device.unregistered');
-  const age = relative(device.latest[1], at);
-  if (state === 'online') return device.interval ? t('device.every', { age, interval: duration(device.interval) }) : age;
-  return t('device.lastValue', { age, clock: clock(device.latest[1]) });
+  const received = device.latest[1];
+  if (state !== 'online') return t('device.silent', { duration: duration(at - received), clock: clock(received) });
+  const age = relative(received, at);
+  return device.interval ? t('device.every', { age, interval: duration(device.interval) }) : age;
 }
 
 function tile(label, href) {
@@ -208,12 +213,12 @@ function brokerTile() {
   return {
     element,
     update() {
-      const health = store.sources?.broker.health ?? 'connecting';
+      const { health, since } = store.sources?.broker ?? { health: 'connecting', since: now() };
       setText(value, t(`health.${health}`));
       setAttribute(value, 'data-tone', health === 'down' ? 'bad' : undefined);
       const { version, clients } = store.broker;
       const facts = [version?.replace(/^mosquitto version /, 'Mosquitto '), clients === undefined || clients === null ? undefined : t('tile.clients', { count: integer(clients) })];
-      setText(note, health === 'up' ? facts.filter(Boolean).join(' · ') : (store.sources?.broker.problem ?? ''));
+      setText(note, health === 'up' ? facts.filter(Boolean).join(' · ') : t('time.sinceClock', { clock: clock(since) }));
     },
   };
 }

@@ -29,7 +29,7 @@ pub async fn follow(live: Arc<Live>, address: BrokerAddress, pki: PathBuf) {
     let (link, mut events) = open(&live, &address, &pki).await;
     live.with(|state| state.own_certificate(own(&link.identity())));
     while let Some(event) = events.next().await {
-        take(&live, &address, event);
+        take(&live, event);
     }
     let problem = "the MQTT session has ended; restart the dashboard";
     live.with(|state| state.source_down(SourceName::Broker, problem, Timestamp::now()));
@@ -54,16 +54,15 @@ async fn open(live: &Live, address: &BrokerAddress, pki: &Path) -> (Link, Events
     }
 }
 
-fn take(live: &Live, address: &BrokerAddress, event: Event) {
+/// The link logs what happens to the session; here it goes into the state.
+fn take(live: &Live, event: Event) {
     let now = Timestamp::now();
     match event {
         Event::Message(message) => live.with(|state| receive(state, &message, now)),
-        Event::Connected { serial_number, session_present } => {
-            tracing::info!(%address, serial_number, session_present, "connected to the broker");
+        Event::Connected { .. } => {
             live.with(|state| state.source_up(SourceName::Broker, now));
         }
-        Event::Disconnected { reason, retry_in } => {
-            tracing::warn!(%address, %reason, ?retry_in, "not connected to the broker");
+        Event::Disconnected { reason, .. } => {
             live.with(|state| state.source_down(SourceName::Broker, reason.to_string(), now));
         }
         Event::IdentityChanged(identity) => {

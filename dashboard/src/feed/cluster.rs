@@ -112,7 +112,7 @@ async fn readable<K: Watched>(client: &Client, namespace: &str) -> Result<(), St
     match tokio::time::timeout(PROBE_TIMEOUT, api.list_metadata(&one)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(problem(&K::kind(&()), &K::plural(&()), namespace, &error)),
-        Err(_) => Err(format!("it did not answer within {} s", PROBE_TIMEOUT.as_secs())),
+        Err(_) => Err(format!("no answer within {} s", PROBE_TIMEOUT.as_secs())),
     }
 }
 
@@ -131,7 +131,7 @@ fn problem(kind: &str, plural: &str, namespace: &str, error: &kube::Error) -> St
             while let Some(deeper) = cause.source() {
                 cause = deeper;
             }
-            format!("it cannot be reached: {cause}")
+            format!("unreachable: {cause}")
         }
     }
 }
