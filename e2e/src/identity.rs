@@ -1,0 +1,134 @@
+//! Certificate files as clients take them: from Secrets, or signed here to be wrong on purpose.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt as _;
+use pki::{
+    Certificate, KeyAlgorithm, LeafProfile, PrivateKey, RootProfile, SerialNumber, SigningRoot, Subject,
+    Usage, Validity,
+};
+use rustls::{
+    ClientConfig, RootCertStore,
+    client::Resumption,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
+
+/// `tls.crt`, `tls.key` and `ca.crt` in a folder.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    folder: PathBuf,
+}
+
+/// A part of a Secret as text.
+pub fn part(secret: &Secret, key: &str) -> Result<String> {
+    let bytes = secret.data.as_ref().and_then(|data| data.get(key));
+    let bytes = bytes.with_context(|| format!("Secret {} has no {key}", secret.name_any()))?;
+    Ok(String::from_utf8(bytes.0.clone())?)
+}
+
+/// A root of somebody else.
+pub fn another_root() -> Result<SigningRoot> {
+    let profile = RootProfile {
+        subject: Subject::new("Somebody else")?,
+        generation: 1,
+        key_algorithm: KeyAlgorithm::EcdsaP256,
+        duration: Duration::from_hours(1),
+    };
+    Ok(SigningRoot::generate(&profile, serial()?, Timestamp::now())?)
+}
+
+/// A client's certificate that `root` signs at `now` for ten minutes, with its key.
+pub fn sign(root: &SigningRoot, common_name: &str, now: Timestamp) -> Result<(Certificate, PrivateKey)> {
+    const LIFE: Duration = Duration::from_mins(1);
+    let profile = LeafProfile {
+        subject: Subject::new(common_name)?,
+        dns_names: Vec::new(),
+        ip_addresses: Vec::new(),
+        uris: Vec::new(),
+        usage: Usage::Client,
+        key_algorithm: KeyAlgorithm::EcdsaP256,
+        duration: LIFE,
+        crl_distribution_url: None,
+    };
+    let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256)?;
+    let validity = Validity::plan(LIFE, None, "", root.certificate(), now)?;
+    Ok((root.issue(&profile, key.public_key(), serial()?, validity)?, key))
+}
+
+fn serial() -> Result<SerialNumber> {
+    SerialNumber::generate().map_err(|_| anyhow!("no random numbers"))
+}
+
+impl Identity {
+    /// Writes what a Secret holds into `folder`.
+    pub fn of_secret(secret: &Secret, folder: &Path) -> Result<Self> {
+        for (name, bytes) in secret.data.iter().flatten() {
+            fs::write(folder.join(name), &bytes.0)?;
+        }
+        Ok(Self { folder: folder.to_path_buf() })
+    }
+
+    /// Writes a certificate that was signed here into `folder`; it trusts the same as `like`.
+    pub fn signed(pair: &(Certificate, PrivateKey), like: &Self, folder: &Path) -> Result<Self> {
+        let (certificate, key) = pair;
+        fs::write(folder.join("tls.crt"), certificate.to_pem())?;
+        fs::write(folder.join("tls.key"), key.to_pem().as_bytes())?;
+        fs::copy(like.ca(), folder.join("ca.crt"))?;
+        Ok(Self { folder: folder.to_path_buf() })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A file in the folder, as an argument.
+    pub fn file(&self, name: &str) -> String {
+        self.folder.join(name).display().to_string()
+    }
+
+    /// The certificate's file.
+    pub fn crt(&self) -> String {
+        self.file("tls.crt")
+    }
+
+    /// The key's file.
+    pub fn key(&self) -> String {
+        self.file("tls.key")
+    }
+
+    /// The file of what is trusted.
+    pub fn ca(&self) -> String {
+        self.file("ca.crt")
+    }
+
+    /// The certificate.
+    pub fn certificate(&self) -> Result<Certificate> {
+        Ok(Certificate::from_pem(&fs::read_to_string(self.crt())?)?)
+    }
+
+    /// How rustls uses it as a client.
+    pub fn client_config(&self) -> Result<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        for root in CertificateDer::pem_file_iter(self.ca())? {
+            roots.add(root?)?;
+        }
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let mut config = ClientConfig::builder_with_provider(provider.into())
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(
+                vec![CertificateDer::from_pem_file(self.crt())?],
+                PrivateKeyDer::from_pem_file(self.key())?,
+            )?;
+        config.resumption = Resumption::disabled();
+        Ok(config)
+    }
+}

@@ -1,0 +1,3 @@
+//! What users notice, on a real cluster. See the library for how it is done.
+
+mod devices;
