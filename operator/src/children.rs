@@ -6,11 +6,13 @@ use std::fmt::Debug;
 use std::sync::{Mutex, PoisonError};
 
 use api::names::{LABEL_KIND, LABEL_NAME, managed_selector};
-use futures::{StreamExt as _, TryStreamExt as _, channel::mpsc};
+use futures::TryStreamExt as _;
 use kube::api::{ObjectMeta, PartialObjectMeta};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
+
+use crate::triggers::Triggers;
 
 /// A kind, a namespace and a name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -107,11 +109,11 @@ impl Children {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Follows the objects of one kind for ever, and tells `changed` whose they are.
+    /// Follows the objects of one kind for ever, and triggers whoever they belong to.
     pub async fn follow<K>(
         &self,
         objects: Api<PartialObjectMeta<K>>,
-        changed: mpsc::UnboundedSender<Key>,
+        triggers: &Triggers,
         synced: impl FnOnce() + Send,
     ) where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
@@ -122,18 +124,18 @@ impl Children {
         let mut synced = Some(synced);
         loop {
             match events.try_next().await {
-                Ok(Some(watcher::Event::Apply(object))) => self.seen(&object, &changed),
+                Ok(Some(watcher::Event::Apply(object))) => self.seen(&object, triggers),
                 Ok(Some(watcher::Event::InitApply(object))) => {
                     listing.extend(key_of(&object));
-                    self.seen(&object, &changed);
+                    self.seen(&object, triggers);
                 }
                 Ok(Some(watcher::Event::Delete(object))) => {
                     let child = key_of(&object).and_then(|key| self.forget(&key));
-                    tell(&object, child.as_ref(), &changed);
+                    tell(&object, child.as_ref(), triggers);
                 }
                 Ok(Some(watcher::Event::Init)) => listing.clear(),
                 Ok(Some(watcher::Event::InitDone)) => {
-                    self.forget_unlisted(&K::kind(&()), &listing, &changed);
+                    self.forget_unlisted(&K::kind(&()), &listing, triggers);
                     listing = HashSet::new();
                     if let Some(synced) = synced.take() {
                         synced();
@@ -145,24 +147,20 @@ impl Children {
         }
     }
 
-    fn seen<K: Resource<DynamicType = ()>>(
-        &self,
-        object: &PartialObjectMeta<K>,
-        changed: &mpsc::UnboundedSender<Key>,
-    ) {
+    fn seen<K: Resource<DynamicType = ()>>(&self, object: &PartialObjectMeta<K>, triggers: &Triggers) {
         let (Some(key), Some(child)) = (key_of(object), Child::from_meta(&object.metadata)) else { return };
         if self.note(key, child.clone()) {
-            tell(object, Some(&child), changed);
+            tell(object, Some(&child), triggers);
         }
     }
 
     /// What was deleted while no watch ran.
-    fn forget_unlisted(&self, kind: &str, listed: &HashSet<Key>, changed: &mpsc::UnboundedSender<Key>) {
+    fn forget_unlisted(&self, kind: &str, listed: &HashSet<Key>, triggers: &Triggers) {
         let gone: Vec<_> =
             self.lock().extract_if(|key, _| key.kind == kind && !listed.contains(key)).collect();
         for (key, child) in gone {
             if let Some((kind, name)) = child.owner {
-                let _ = changed.unbounded_send(Key { kind, namespace: key.namespace, name });
+                triggers.child_changed(Key { kind, namespace: key.namespace, name });
             }
         }
     }
@@ -172,30 +170,13 @@ fn key_of<K: Resource<DynamicType = ()>>(object: &PartialObjectMeta<K>) -> Optio
     Some(Key::of::<K>(object.metadata.namespace.as_deref()?, object.metadata.name.as_deref()?))
 }
 
-fn tell<K>(object: &PartialObjectMeta<K>, child: Option<&Child>, changed: &mpsc::UnboundedSender<Key>)
+fn tell<K>(object: &PartialObjectMeta<K>, child: Option<&Child>, triggers: &Triggers)
 where
     K: Resource<DynamicType = ()>,
 {
     let Some((kind, name)) = child.and_then(|child| child.owner.clone()) else { return };
     let Some(namespace) = object.metadata.namespace.clone() else { return };
-    // The receiver lives as long as the controllers.
-    let _ = changed.unbounded_send(Key { kind, namespace, name });
-}
-
-/// Splits one stream of owners into one for each controller.
-pub fn by_kind<const N: usize>(
-    owners: mpsc::UnboundedReceiver<Key>,
-    kinds: [String; N],
-) -> (impl Future<Output = ()> + Send, [mpsc::UnboundedReceiver<Key>; N]) {
-    let (senders, receivers): (Vec<_>, Vec<_>) = kinds.iter().map(|_| mpsc::unbounded()).unzip();
-    let route = owners.for_each(move |owner| {
-        if let Some(at) = kinds.iter().position(|kind| *kind == owner.kind) {
-            let _ = senders[at].unbounded_send(owner);
-        }
-        std::future::ready(())
-    });
-    let receivers = receivers.try_into().unwrap_or_else(|_| unreachable!("one receiver for each kind"));
-    (route, receivers)
+    triggers.child_changed(Key { kind, namespace, name });
 }
 
 #[cfg(test)]
@@ -203,6 +184,7 @@ mod tests {
     use k8s_openapi::api::core::v1::Secret;
 
     use super::*;
+    use crate::triggers::Trigger;
 
     fn child(version: u64) -> Child {
         Child {
@@ -229,10 +211,11 @@ mod tests {
         let children = Children::default();
         children.note(Key::of::<Secret>("ns", "gone"), child(7));
         children.note(Key::of::<Secret>("ns", "there"), child(8));
-        let (sender, mut receiver) = mpsc::unbounded();
-        children.forget_unlisted("Secret", &HashSet::from([Key::of::<Secret>("ns", "there")]), &sender);
-        assert_eq!(receiver.try_recv().unwrap().name, "d");
-        assert!(receiver.try_recv().is_err());
+        let (triggers, mut queues) = Triggers::new();
+        children.forget_unlisted("Secret", &HashSet::from([Key::of::<Secret>("ns", "there")]), &triggers);
+        let trigger = Trigger::One { namespace: "ns".into(), name: "d".into() };
+        assert_eq!(queues.devices.try_recv(), Ok(trigger));
+        assert!(queues.devices.try_recv().is_err());
         assert!(children.get(&Key::of::<Secret>("ns", "gone")).is_none());
     }
 }

@@ -7,14 +7,15 @@ use std::time::Duration;
 use api::conditions::{Reason, Verdict};
 use api::{Dashboard, IotDevice, LocalRef, MqttBroker, RootCA};
 use jiff::Timestamp;
-use kube::ResourceExt as _;
 use kube::runtime::reflector::Store;
+use kube::{Resource as _, ResourceExt as _};
 
 use crate::certificate::Verified;
 use crate::children::{Children, Key};
 use crate::cluster::Cluster;
 use crate::metrics::Metrics;
 use crate::roots::Roots;
+use crate::triggers::Triggers;
 use crate::workloads::Images;
 
 /// What every controller works with.
@@ -27,6 +28,8 @@ pub struct Context {
     pub objects: Objects,
     /// The roots that can sign.
     pub roots: Roots,
+    /// Who has to look again.
+    pub triggers: Triggers,
     /// The certificates that were read and found right.
     pub verified: Verified,
     /// The images that workloads run.
@@ -66,6 +69,18 @@ impl Context {
     /// The time: all that happens in one reconciliation, and nothing else, asks for it here.
     pub fn now(&self) -> Timestamp {
         (self.clock)()
+    }
+
+    /// An object is gone: so is all that was kept in memory of it.
+    pub fn forget(&self, key: &Key) {
+        let Key { kind, namespace, name } = key;
+        self.metrics.forget(kind, namespace, name);
+        self.verified.forget(key);
+        self.backoff.succeeded(key);
+        self.retries.succeeded(key);
+        if *kind == RootCA::kind(&()) {
+            self.roots.forget(namespace, name);
+        }
     }
 }
 
@@ -133,7 +148,7 @@ mod tests {
     fn waiting_doubles_up_to_thirty_two_times_and_starts_over_after_success() {
         let backoff = Backoff::default();
         let key = Key { kind: "IotDevice".into(), namespace: "ns".into(), name: "d".into() };
-        let first = Duration::from_secs(60);
+        let first = Duration::from_mins(1);
         let waits: Vec<_> = (0..8).map(|_| backoff.failed(&key, first)).collect();
         for (n, wait) in waits.iter().enumerate() {
             let nominal = first * 2_u32.pow(u32::try_from(n).unwrap().min(5));

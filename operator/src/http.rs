@@ -37,7 +37,8 @@ impl Readiness {
 
     /// What is still waited for, a line each; nothing when ready.
     pub fn pending(&self) -> String {
-        self.lock().iter().map(|(what, why)| format!("{what}: {why}\n")).collect()
+        let lines: Vec<_> = self.lock().iter().map(|(what, why)| format!("{what}: {why}")).collect();
+        lines.join("\n")
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, String>> {
@@ -59,7 +60,7 @@ async fn ready(State(served): State<Served>) -> impl IntoResponse {
     if pending.is_empty() {
         (StatusCode::OK, "ok\n".to_owned())
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, pending)
+        (StatusCode::SERVICE_UNAVAILABLE, pending + "\n")
     }
 }
 

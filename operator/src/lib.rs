@@ -16,6 +16,7 @@
 //! - [`certificate`]: the one lifecycle that the last three share
 //! - [`workloads`]: everything that appears in the cluster beside Secrets, one file each
 //! - [`children`] and [`roots`]: what is remembered between two looks; none of it matters after a crash
+//! - [`controller`] and [`triggers`]: when an object is looked at
 //! - [`runtime`]: where all of it meets
 
 pub mod certificate;
@@ -23,6 +24,7 @@ pub mod children;
 pub mod cli;
 pub mod cluster;
 pub mod context;
+pub mod controller;
 pub mod dashboard;
 pub mod error;
 pub mod http;
@@ -33,4 +35,5 @@ pub mod pods;
 pub mod root_ca;
 pub mod roots;
 pub mod runtime;
+pub mod triggers;
 pub mod workloads;

@@ -5,10 +5,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use futures::channel::mpsc;
 use pki::SigningRoot;
 
-use crate::children::Key;
+use crate::triggers::Triggers;
 
 /// A root that can sign: its key, and what everybody is to trust.
 #[derive(Debug)]
@@ -26,12 +25,9 @@ pub struct UsableRoot {
 }
 
 /// The roots that can sign now, by namespace and name.
-#[derive(Default)]
 pub struct Roots {
-    /// None: it was looked at, and cannot sign.
-    known: RwLock<HashMap<(String, String), Option<Arc<UsableRoot>>>>,
-    /// Who wants to know of a change.
-    listeners: Vec<mpsc::UnboundedSender<Key>>,
+    known: RwLock<HashMap<(String, String), Lookup>>,
+    triggers: Triggers,
 }
 
 /// What is known of a root.
@@ -48,34 +44,29 @@ pub enum Lookup {
 // === impl Roots ===
 
 impl Roots {
-    /// An empty registry that tells these of every change, as the `RootCA` that changed.
-    pub fn telling(listeners: Vec<mpsc::UnboundedSender<Key>>) -> Self {
-        Self { known: RwLock::default(), listeners }
+    /// An empty registry.
+    pub fn new(triggers: Triggers) -> Self {
+        Self { known: RwLock::default(), triggers }
     }
 
     /// What is known of the root `name`.
     pub fn look_up(&self, namespace: &str, name: &str) -> Lookup {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        match known.get(&(namespace.to_owned(), name.to_owned())) {
-            None => Lookup::Unknown,
-            Some(None) => Lookup::Unusable,
-            Some(Some(root)) => Lookup::Usable(Arc::clone(root)),
-        }
+        known.get(&(namespace.to_owned(), name.to_owned())).cloned().unwrap_or(Lookup::Unknown)
     }
 
     /// From now on this is the root `name`; none: it cannot sign.
-    pub fn put(&self, namespace: &str, name: &str, root: Option<Arc<UsableRoot>>) {
+    pub fn put(&self, namespace: &str, name: &str, root: Option<UsableRoot>) {
+        let now = root.map_or(Lookup::Unusable, |root| Lookup::Usable(Arc::new(root)));
         let key = (namespace.to_owned(), name.to_owned());
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        let before = known.insert(key, root.clone());
-        drop(known);
-        let same = match (&before, &root) {
-            (Some(Some(before)), Some(root)) => before.says_the_same(root),
-            (Some(None), None) => true,
-            _ => false,
+        let before = self.known.write().unwrap_or_else(PoisonError::into_inner).insert(key, now.clone());
+        let news = match (&before, &now) {
+            (Some(Lookup::Usable(before)), Lookup::Usable(now)) => !before.says_the_same(now),
+            (Some(Lookup::Unusable), Lookup::Unusable) => false,
+            _ => true,
         };
-        if !same {
-            self.tell(namespace, name);
+        if news {
+            self.triggers.root_changed(namespace);
         }
     }
 
@@ -83,15 +74,7 @@ impl Roots {
     pub fn forget(&self, namespace: &str, name: &str) {
         let key = (namespace.to_owned(), name.to_owned());
         self.known.write().unwrap_or_else(PoisonError::into_inner).remove(&key);
-        self.tell(namespace, name);
-    }
-
-    fn tell(&self, namespace: &str, name: &str) {
-        for listener in &self.listeners {
-            let root = Key { kind: "RootCA".into(), namespace: namespace.into(), name: name.into() };
-            // A controller that has ended needs no news.
-            let _ = listener.unbounded_send(root);
-        }
+        self.triggers.root_changed(namespace);
     }
 }
 

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use api::{Dashboard, IotDevice, MqttBroker, RootCA};
-use futures::channel::mpsc;
-use futures::future::{Either, join_all, select};
-use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
+use futures::FutureExt as _;
+use futures::channel::oneshot;
+use futures::future::{BoxFuture, Either, join_all, select};
 use k8s_controller::LeaderElection;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -20,37 +20,27 @@ use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Servi
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::ListParams;
 use kube::core::PartialObjectMeta;
-use kube::runtime::controller::{self, Action};
-use kube::runtime::reflector::{self, ObjectRef, Store, store::Writer};
-use kube::runtime::{Controller, PredicateConfig, WatchStreamExt as _, predicates, watcher};
-use kube::{Api, Client, Resource, ResourceExt as _};
+use kube::runtime::reflector;
+use kube::{Api, Client, Resource};
 use prometheus_client::registry::Registry;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::certificate::Verified;
-use crate::children::{Children, Key, by_kind};
+use crate::children::Children;
 use crate::cli::{LogFormat, Options};
 use crate::cluster::Cluster;
 use crate::context::{Backoff, Context, Objects};
-use crate::error::Error;
 use crate::http::{self, Readiness};
 use crate::metrics::Metrics;
 use crate::roots::Roots;
+use crate::triggers::Triggers;
 use crate::workloads::Images;
-use crate::{dashboard, iot_device, mqtt_broker, root_ca};
+use crate::{controller, dashboard, iot_device, mqtt_broker, root_ca};
 
-/// How many objects of a kind are worked on side by side.
-const CONCURRENCY: u16 = 32;
-/// After how many failures in a row, doubling from this, an object is tried again.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// How long a root waits for more devices to come or go before it counts them.
-const COUNT_AFTER: Duration = Duration::from_secs(2);
 /// The lease is renewed this often; another replica takes over 15 s after the last time.
 const RENEW_LEASE: Duration = Duration::from_secs(5);
-
-type Keys = mpsc::UnboundedReceiver<Key>;
 
 /// Runs until SIGTERM or SIGINT, or until the lease is lost.
 pub async fn run(options: Options) -> anyhow::Result<()> {
@@ -75,7 +65,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         wait_for_definitions(&client, options.namespace.as_deref(), &readiness).await;
         // A standby is ready: it has nothing to wait for but its turn.
         readiness.reached("start");
-        election.with_lease(control(client.clone(), &options, metrics, readiness.clone())).await
+        election.with_lease(control(client.clone(), &options, metrics, readiness.clone()).boxed()).await
     };
     match select(pin!(lead), pin!(stop_signal()?)).await {
         Either::Left(_) => anyhow::bail!("the lease was lost: ending, so that only its holder writes"),
@@ -91,28 +81,21 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 async fn control(client: Client, options: &Options, metrics: Metrics, readiness: Readiness) {
     metrics.leads(true);
     let scope = Scope { client: client.clone(), namespace: options.namespace.clone() };
+    let (triggers, queues) = Triggers::new();
     let children = Arc::new(Children::default());
-    let (owners, changed) = mpsc::unbounded();
-    let (route, [for_roots, for_devices, for_brokers, for_dashboards]) =
-        by_kind(changed, [kind::<RootCA>(), kind::<IotDevice>(), kind::<MqttBroker>(), kind::<Dashboard>()]);
-    let (device_news, devices_of_root) = mpsc::unbounded();
-    let (broker_news, brokers_of_root) = mpsc::unbounded();
-    let (dashboard_news, dashboards_of_root) = mpsc::unbounded();
-
-    let (roots, root_writer) = reflector::store();
-    let (devices, device_writer) = reflector::store();
-    let (brokers, broker_writer) = reflector::store();
-    let (dashboards, dashboard_writer) = reflector::store();
+    let (roots, devices) = (reflector::store(), reflector::store());
+    let (brokers, dashboards) = (reflector::store(), reflector::store());
     let context = Arc::new(Context {
         cluster: Cluster::new(client, options.identity.clone(), Arc::clone(&children)),
         children: Arc::clone(&children),
         objects: Objects {
-            roots: roots.clone(),
-            devices: devices.clone(),
-            brokers: brokers.clone(),
-            dashboards: dashboards.clone(),
+            roots: roots.0.clone(),
+            devices: devices.0.clone(),
+            brokers: brokers.0.clone(),
+            dashboards: dashboards.0.clone(),
         },
-        roots: Roots::telling(vec![device_news, broker_news.clone(), dashboard_news.clone()]),
+        roots: Roots::new(triggers.clone()),
+        triggers: triggers.clone(),
         verified: Verified::default(),
         images: images(options),
         backoff: Backoff::default(),
@@ -122,166 +105,30 @@ async fn control(client: Client, options: &Options, metrics: Metrics, readiness:
     });
 
     // What was made is known before anything is decided.
-    let mut watches = Vec::new();
-    watches.push(scope.follow::<Secret>(&children, &owners, &readiness));
-    watches.push(scope.follow::<ConfigMap>(&children, &owners, &readiness));
-    watches.push(scope.follow::<Service>(&children, &owners, &readiness));
-    watches.push(scope.follow::<Deployment>(&children, &owners, &readiness));
-    watches.push(scope.follow::<PersistentVolumeClaim>(&children, &owners, &readiness));
-    watches.push(scope.follow::<ServiceAccount>(&children, &owners, &readiness));
-    watches.push(scope.follow::<Role>(&children, &owners, &readiness));
-    watches.push(scope.follow::<RoleBinding>(&children, &owners, &readiness));
-    let mut background = pin!(async { futures::join!(join_all(watches), route) }.fuse());
-    let synced = pin!(async {
-        while !readiness.pending().is_empty() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    });
-    select(&mut background, synced).await;
+    let (watches, synced): (Vec<_>, Vec<_>) = [
+        scope.follow::<Secret>(&children, &triggers, &readiness),
+        scope.follow::<ConfigMap>(&children, &triggers, &readiness),
+        scope.follow::<Service>(&children, &triggers, &readiness),
+        scope.follow::<Deployment>(&children, &triggers, &readiness),
+        scope.follow::<PersistentVolumeClaim>(&children, &triggers, &readiness),
+        scope.follow::<ServiceAccount>(&children, &triggers, &readiness),
+        scope.follow::<Role>(&children, &triggers, &readiness),
+        scope.follow::<RoleBinding>(&children, &triggers, &readiness),
+    ]
+    .into_iter()
+    .unzip();
+    let (watches, synced) = (pin!(join_all(watches)), pin!(join_all(synced)));
+    let Either::Right((_, watches)) = select(watches, synced).await else { return };
     tracing::info!("leading: what was made is known, the controllers start");
 
-    // Whoever counts or lists objects of another kind is told when they come and go.
-    let (device_count, counted) = mpsc::unbounded();
-    let count_devices = coalesce(counted, owners.clone(), roots.clone());
-    let dashboards_changed = broker_news;
-    let brokers_changed = dashboard_news;
-    let devices_changed = device_count;
-    let controllers = [
-        start(
-            &scope,
-            &context,
-            (roots, root_writer),
-            [for_roots, mpsc::unbounded().1],
-            root_ca::reconcile,
-            |_| {},
-        )
-        .boxed(),
-        start(
-            &scope,
-            &context,
-            (devices, device_writer),
-            [for_devices, devices_of_root],
-            iot_device::reconcile,
-            move |device| {
-                let _ = devices_changed.unbounded_send(device.namespace().unwrap_or_default());
-            },
-        )
-        .boxed(),
-        start(
-            &scope,
-            &context,
-            (brokers, broker_writer),
-            [for_brokers, brokers_of_root],
-            mqtt_broker::reconcile,
-            move |broker| {
-                let _ = brokers_changed.unbounded_send(key_of(broker));
-            },
-        )
-        .boxed(),
-        start(
-            &scope,
-            &context,
-            (dashboards, dashboard_writer),
-            [for_dashboards, dashboards_of_root],
-            dashboard::reconcile,
-            move |dashboard| {
-                let _ = dashboards_changed.unbounded_send(key_of(dashboard));
-            },
-        )
-        .boxed(),
-    ];
-    futures::join!(background, join_all(controllers), count_devices);
-}
-
-/// One controller. It looks at an object when the object changes, when something it made changes, and when what all of its
-/// kind depend on changes; `came_or_went` hears of objects that are new or gone.
-async fn start<K, F>(
-    scope: &Scope,
-    context: &Arc<Context>,
-    (reader, writer): (Store<K>, Writer<K>),
-    [own, shared]: [Keys; 2],
-    reconcile: impl Fn(Arc<K>, Arc<Context>) -> F + Send + Sync + 'static,
-    came_or_went: impl Fn(&K) + Send + 'static,
-) where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
-    K: Looked,
-    F: Future<Output = Result<Action, Error>> + Send + 'static,
-{
-    let watched = Arc::clone(context);
-    let objects = watcher(scope.api::<K>(), watcher::Config::default())
-        .default_backoff()
-        .inspect_ok(move |event| match event {
-            watcher::Event::Apply(object) | watcher::Event::InitApply(object) if !object.was_looked_at() => {
-                came_or_went(object)
-            }
-            watcher::Event::Delete(object) => {
-                forget(&watched, object);
-                came_or_went(object);
-            }
-            _ => {}
-        })
-        .reflect(writer)
-        .applied_objects()
-        .predicate_filter(predicates::generation, PredicateConfig::default());
-    let own = own.map(|owner| ObjectRef::new(&owner.name).within(&owner.namespace));
-    let all = reader.clone();
-    let shared = shared.flat_map(move |owner| {
-        let here =
-            all.state().into_iter().filter(move |object| object.namespace() == Some(owner.namespace.clone()));
-        futures::stream::iter(here.map(|object| ObjectRef::from_obj(&*object)))
-    });
-    Controller::for_stream(objects, reader)
-        .with_config(controller::Config::default().concurrency(CONCURRENCY))
-        .reconcile_on(own)
-        .reconcile_on(shared)
-        .run(
-            move |object, context: Arc<Context>| {
-                let started = std::time::Instant::now();
-                let key = key_of(&*object);
-                let work = reconcile(object, Arc::clone(&context));
-                async move {
-                    let result = work.await;
-                    context.metrics.reconciled(&key.kind, started.elapsed(), result.is_ok());
-                    if result.is_ok() {
-                        context.retries.succeeded(&key);
-                    }
-                    result
-                }
-            },
-            |object, error, context| {
-                let key = key_of(&*object);
-                let retry_in = context.retries.failed(&key, RETRY_AFTER);
-                let Key { kind, namespace, name } = key;
-                tracing::warn!(%kind, %namespace, %name, ?retry_in, "{error}");
-                Action::requeue(retry_in)
-            },
-            Arc::clone(context),
-        )
-        .for_each(|result| {
-            // Failures of reconcilers are told above; what remains is about watches, which go on by themselves.
-            if let Err(controller::Error::QueueError(error)) = result {
-                tracing::warn!(kind = %K::kind(&()), %error, "watching failed; trying again");
-            }
-            std::future::ready(())
-        })
-        .await;
-}
-
-/// Whether the operator has looked at an object before.
-trait Looked {
-    fn was_looked_at(&self) -> bool;
-}
-
-impl<K: kube::core::object::HasStatus> Looked for K {
-    fn was_looked_at(&self) -> bool {
-        self.status().is_some()
-    }
+    futures::join!(
+        watches,
+        triggers.count_devices(queues.counts),
+        controller::run(scope.api(), &context, roots, queues.roots, root_ca::reconcile),
+        controller::run(scope.api(), &context, devices, queues.devices, iot_device::reconcile),
+        controller::run(scope.api(), &context, brokers, queues.brokers, mqtt_broker::reconcile),
+        controller::run(scope.api(), &context, dashboards, queues.dashboards, dashboard::reconcile),
+    );
 }
 
 /// Where to work.
@@ -298,21 +145,13 @@ impl Scope {
         }
     }
 
-    fn metadata_api<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(
-        &self,
-    ) -> Api<PartialObjectMeta<K>> {
-        match &self.namespace {
-            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
-            None => Api::all(self.client.clone()),
-        }
-    }
-
+    /// The watch of what was made of a kind, and a signal that it has been read once.
     fn follow<'a, K>(
         &self,
         children: &'a Children,
-        owners: &mpsc::UnboundedSender<Key>,
+        triggers: &'a Triggers,
         readiness: &Readiness,
-    ) -> futures::future::BoxFuture<'a, ()>
+    ) -> (BoxFuture<'a, ()>, oneshot::Receiver<()>)
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
@@ -321,42 +160,16 @@ impl Scope {
             + Send
             + 'static,
     {
-        let what = format!("list of {}s", K::kind(&()));
+        let what = format!("list of {}", K::plural(&()));
         readiness.wait_for(&what, "not read yet");
         let readiness = readiness.clone();
-        children.follow(self.metadata_api::<K>(), owners.clone(), move || readiness.reached(&what)).boxed()
-    }
-}
-
-/// An object is gone: so is all that was kept in memory of it.
-fn forget<K: Resource<DynamicType = ()>>(context: &Context, object: &K) {
-    let Key { kind, namespace, name } = key_of(object);
-    context.metrics.forget(&kind, &namespace, &name);
-    if kind == self::kind::<RootCA>() {
-        context.roots.forget(&namespace, &name);
-    }
-    context.verified.forget(&namespace, &api::names::owned::<K>(&name));
-    context.retries.succeeded(&key_of(object));
-    context.backoff.succeeded(&key_of(object));
-}
-
-/// Tells every root of a namespace to count its devices, once for many that come or go together.
-async fn coalesce(
-    mut namespaces: mpsc::UnboundedReceiver<String>,
-    owners: mpsc::UnboundedSender<Key>,
-    roots: Store<RootCA>,
-) {
-    while let Some(first) = namespaces.next().await {
-        tokio::time::sleep(COUNT_AFTER).await;
-        let mut changed = std::collections::BTreeSet::from([first]);
-        while let Ok(namespace) = namespaces.try_recv() {
-            changed.insert(namespace);
-        }
-        for root in roots.state() {
-            if changed.contains(&root.namespace().unwrap_or_default()) {
-                let _ = owners.unbounded_send(key_of(&*root));
-            }
-        }
+        let (synced, signal) = oneshot::channel();
+        let watch = children.follow(self.api::<PartialObjectMeta<K>>(), triggers, move || {
+            readiness.reached(&what);
+            // Nobody waits any more when the process is about to end.
+            let _ = synced.send(());
+        });
+        (watch.boxed(), signal)
     }
 }
 
@@ -391,14 +204,6 @@ fn images(options: &Options) -> Images {
         mosquitto: options.mosquitto_image.clone(),
         pull_policy: options.image_pull_policy.clone(),
     }
-}
-
-fn kind<K: Resource<DynamicType = ()>>() -> String {
-    K::kind(&()).into_owned()
-}
-
-fn key_of<K: Resource<DynamicType = ()>>(object: &K) -> Key {
-    Key::of::<K>(&object.namespace().unwrap_or_default(), &object.name_any())
 }
 
 fn start_log(format: LogFormat) {

@@ -195,7 +195,7 @@ impl Default for CertificateSpec {
 }
 
 fn ninety_days() -> GoDuration {
-    std::time::Duration::from_secs(90 * 24 * 3600).into()
+    std::time::Duration::from_hours(90 * 24).into()
 }
 
 // === impl DeviceSubject ===

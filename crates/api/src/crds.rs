@@ -107,7 +107,9 @@ fn with_rules(mut crd: CustomResourceDefinition, spec: &[&[Rule]], name: Rule) -
         };
         add(root, &[name]);
         if let Some(schema) = root.properties.as_mut().and_then(|p| p.get_mut("spec")) {
-            spec.iter().for_each(|rules| add(schema, rules));
+            for rules in spec {
+                add(schema, rules);
+            }
         }
     }
     crd

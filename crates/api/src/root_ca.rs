@@ -265,9 +265,9 @@ impl Default for Crl {
 }
 
 fn one_week() -> GoDuration {
-    std::time::Duration::from_secs(7 * 24 * 3600).into()
+    std::time::Duration::from_hours(7 * 24).into()
 }
 
 fn ten_years() -> GoDuration {
-    std::time::Duration::from_secs(87_600 * 3600).into()
+    std::time::Duration::from_hours(87_600).into()
 }

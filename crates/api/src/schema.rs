@@ -78,7 +78,7 @@ pub(crate) fn topic_filters(_: &mut SchemaGenerator) -> Schema {
         "type": "array", "maxItems": 100,
         "items": {
             "type": "string", "minLength": 1, "maxLength": 1024,
-            "pattern": r##"^(#|(\+|[!"$-*,-.0-~]*)(/(\+|[!"$-*,-.0-~]*))*(/#)?)$"##
+            "pattern": r#"^(#|(\+|[!"$-*,-.0-~]*)(/(\+|[!"$-*,-.0-~]*))*(/#)?)$"#
         }
     })
 }

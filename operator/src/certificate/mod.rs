@@ -34,7 +34,7 @@ use self::request::Request;
 use self::secret::Stored;
 
 /// How long to wait after the first failure to issue; it doubles up to 32 times that.
-const FIRST_RETRY: Duration = Duration::from_secs(60);
+const FIRST_RETRY: Duration = Duration::from_mins(1);
 
 /// A resource that holds a certificate and that the operator keeps valid.
 pub trait Holder: CertificateHolder + Made + Owner {}
@@ -66,8 +66,8 @@ pub struct Current {
     pub superseded: Vec<Superseded>,
 }
 
-/// The certificates that were read and found right, so that they need not be read again: by Secret, its version, and
-/// a digest of all that was asked for. No keys.
+/// The certificates that were read and found right, so that they need not be read again: by holder, the Secret's
+/// version, and a digest of all that was asked for. No keys.
 #[derive(Default)]
 pub struct Verified {
     known: Mutex<HashMap<Key, (u64, String, Current)>>,
@@ -92,10 +92,10 @@ pub async fn keep_valid<K: Holder>(
 
     let now = context.now();
     let asked = request.digest(&root);
-    let key = Key::of::<Secret>(&namespace, &request.secret_name);
+    let (own, key) = (own_key(holder), Key::of::<Secret>(&namespace, &request.secret_name));
     let child = context.children.get(&key);
     if let Some(child) = &child
-        && let Some(current) = context.verified.find(&key, child.resource_version, &asked)
+        && let Some(current) = context.verified.find(&own, child.resource_version, &asked)
         && current.certificate.renewal_time.0 > now
     {
         return Ok(Some(Outcome::valid(current, false)));
@@ -116,17 +116,17 @@ pub async fn keep_valid<K: Holder>(
             issue(context, holder, &request, root, stored.as_ref(), because.to_string(), validity).await?
         }
         Plan::Fail { problem, current } => {
-            let retry_in = context.backoff.failed(&own_key(holder), FIRST_RETRY);
+            let retry_in = context.backoff.failed(&own, FIRST_RETRY);
             failed(holder, &problem, current, retry_in, now)
         }
     };
     if outcome.retry_in.is_none() {
-        context.backoff.succeeded(&own_key(holder));
+        context.backoff.succeeded(&own);
     }
     if let (Some(current), Some(child)) = (&outcome.current, context.children.get(&key))
         && outcome.retry_in.is_none()
     {
-        context.verified.put(key, child.resource_version, asked, current.clone());
+        context.verified.put(own, child.resource_version, asked, current.clone());
     }
     Ok(Some(outcome))
 }
@@ -200,13 +200,14 @@ async fn issue<K: Holder>(
     let started = std::time::Instant::now();
     let now = context.now();
     let profile = request.profile(&root);
-    let signer = std::sync::Arc::clone(&root);
+    let root_of_task = std::sync::Arc::clone(&root);
     let signed =
         tokio::task::spawn_blocking(move || -> Result<Result<(PrivateKey, pki::Certificate), String>> {
             let serial = SerialNumber::generate().map_err(|_| Error::Random)?;
             Ok(PrivateKey::generate(profile.key_algorithm).map_err(|error| error.to_string()).and_then(
                 |key| {
-                    let certificate = signer.signing.issue(&profile, key.public_key(), serial, validity);
+                    let certificate =
+                        root_of_task.signing.issue(&profile, key.public_key(), serial, validity);
                     certificate.map(|certificate| (key, certificate)).map_err(|error| error.to_string())
                 },
             ))
@@ -370,8 +371,7 @@ impl Verified {
     }
 
     /// The object is gone.
-    pub fn forget(&self, namespace: &str, secret_name: &str) {
-        let key = Key::of::<Secret>(namespace, secret_name);
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+    pub fn forget(&self, holder: &Key) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(holder);
     }
 }

@@ -108,19 +108,19 @@ async fn run_mosquitto(
             *loaded = answer.into_status().or(loaded.take());
             if loaded.as_ref().map(|loaded| loaded.serial_number.as_str()) != Some(wanted) {
                 let problem = problem.unwrap_or_else(|| format!("certificate {wanted} is not in use yet"));
-                not_loaded(outcome, current.certificate.not_before.0, problem, now);
+                not_loaded(outcome, current.certificate.not_before.0, &problem, now);
             } else if let Some(problem) = problem {
                 outcome.degraded = Some(Verdict::yes(Reason::NotLoaded, problem));
                 outcome.retry_in = Some(outcome.retry_in.unwrap_or(LOADED_WITHIN).min(LOADED_WITHIN));
             }
         }
-        Err(problem) => not_loaded(outcome, current.certificate.not_before.0, problem, now),
+        Err(problem) => not_loaded(outcome, current.certificate.not_before.0, &problem, now),
     }
     Ok(())
 }
 
 /// A certificate that was just issued may take its time; after that it is worth telling.
-fn not_loaded(outcome: &mut Outcome, not_before: Timestamp, problem: String, now: Timestamp) {
+fn not_loaded(outcome: &mut Outcome, not_before: Timestamp, problem: &str, now: Timestamp) {
     let late = now > not_before + pki::BACKDATE + LOADED_WITHIN;
     if late {
         outcome.degraded = Some(Verdict::yes(Reason::NotLoaded, format!("the running broker: {problem}")));

@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 /// How long until an import that was refused is looked at again. It may be mended in place, and no watch tells: the operator
 /// sees nobody else's Secrets.
 const LOOK_AT_IMPORT: Duration = Duration::from_secs(2);
-const FIRST_RETRY: Duration = Duration::from_secs(60);
+const FIRST_RETRY: Duration = Duration::from_mins(1);
 
 /// What came of looking after a root.
 enum Outcome {
@@ -52,7 +52,7 @@ pub async fn reconcile(root: Arc<RootCA>, context: Arc<Context>) -> Result<Actio
             } else {
                 let status = report::usable(&root, &ledger, devices, now);
                 let due = plan::next_due(&root.spec, &ledger, now);
-                context.roots.put(&namespace, &name, Some(Arc::new(build::usable(&root, *ledger))));
+                context.roots.put(&namespace, &name, Some(build::usable(&root, *ledger)));
                 (status, Some(due), notes)
             }
         }
@@ -152,9 +152,4 @@ fn failed(context: &Context, own: &Key, problem: &RootError) -> Outcome {
 fn taken(context: &Context, own: &Key, foreign: &crate::cluster::Foreign) -> Outcome {
     let retry_in = Some(context.backoff.failed(own, FIRST_RETRY));
     Outcome::Unusable { verdict: Verdict::no(Reason::NameTaken, foreign.to_string()), retry_in }
-}
-
-/// The root is gone: nobody signs with it any more.
-pub fn forget(namespace: &str, name: &str, context: &Context) {
-    context.roots.forget(namespace, name);
 }

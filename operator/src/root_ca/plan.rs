@@ -56,7 +56,7 @@ pub enum CrlPlan {
 /// RFC 5280, 3.3: an entry stays on at least one list after the certificate's end. How long it is unknown here, so
 /// entries stay until the ledger lets them go.
 fn carried_over(crl: &Crl) -> Vec<RevokedCertificate> {
-    crl.revoked().cloned().collect()
+    crl.revoked().copied().collect()
 }
 
 /// What is to be done about the signing key.
@@ -88,7 +88,7 @@ fn stored_key(secret: &Secret, now: Timestamp) -> KeyPlan {
             },
             Err(problem) => KeyPlan::Refuse {
                 verdict: Verdict::no(Reason::WaitingForRoot, format!("the root in Secret {name} {problem}")),
-                retry_in: Some(Duration::from_secs(60)),
+                retry_in: Some(Duration::from_mins(1)),
             },
         },
         Err(problem) => KeyPlan::Refuse {
@@ -194,7 +194,7 @@ mod tests {
         RootCASpec {
             subject: RootSubject { common_name: "Test".into(), attributes: DeviceSubject::default() },
             key_algorithm: pki::KeyAlgorithm::EcdsaP256,
-            duration: Duration::from_secs(7200).into(),
+            duration: Duration::from_hours(2).into(),
             import_from: None,
             rotation: api::Rotation::default(),
             crl: CrlSpec { valid_for: Duration::from_secs(valid_for).into(), distribution_url: None },
