@@ -87,6 +87,16 @@ impl Context {
 // === impl Objects ===
 
 impl Objects {
+    /// Returns when everything that users wrote has been read once: before that, what is missing here may well exist.
+    /// False: the watches have ended.
+    pub async fn are_read(&self) -> bool {
+        let Self { roots, devices, brokers, dashboards } = self;
+        roots.wait_until_ready().await.is_ok()
+            && devices.wait_until_ready().await.is_ok()
+            && brokers.wait_until_ready().await.is_ok()
+            && dashboards.wait_until_ready().await.is_ok()
+    }
+
     /// The broker that is referred to, or the only one of the namespace.
     pub fn broker(&self, namespace: &str, reference: Option<&LocalRef>) -> Result<Arc<MqttBroker>, Verdict> {
         let here = self.brokers.state().into_iter().filter(|b| b.namespace().as_deref() == Some(namespace));

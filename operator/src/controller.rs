@@ -79,6 +79,9 @@ async fn measured<K: Controlled>(
     object: Arc<K>,
     context: Arc<Context>,
 ) -> Result<Action, Error> {
+    if !context.objects.are_read().await {
+        return Ok(Action::await_change());
+    }
     let started = Instant::now();
     let result = work.await;
     let key = key_of(&*object);
