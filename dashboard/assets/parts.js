@@ -29,15 +29,18 @@ export function lifeBar() {
   const fill = h('span', { class: 'life-fill' });
   const mark = h('span', { class: 'life-mark' });
   const element = h('span', { class: 'life', role: 'img' }, fill, mark);
+  let shown;
   return {
     element,
     update(certificate, now) {
       setAttribute(element, 'data-tone', lifeTone(certificate, now));
       const left = lifeLeft(certificate, now);
       fill.style.width = `${(left * 100).toFixed(1)}%`;
+      setAttribute(element, 'aria-label', t('certificate.left', { percent: Math.round(left * 100) }));
+      if (certificate === shown) return;
+      shown = certificate;
       mark.hidden = !certificate.renewalTime;
       if (certificate.renewalTime) mark.style.left = `${(lifeLeft(certificate, certificate.renewalTime) * 100).toFixed(1)}%`;
-      setAttribute(element, 'aria-label', t('certificate.left', { percent: Math.round(left * 100) }));
       setAttribute(element, 'title', lifeTitle(certificate));
     },
   };
@@ -54,10 +57,13 @@ function lifeTitle({ notBefore, renewalTime, notAfter }) {
 export function when() {
   const main = h('span', { class: 'when-main' });
   const sub = h('span', { class: 'when-sub' });
+  let shown;
   return {
     element: h('span', { class: 'when' }, main, sub),
     update(millis, now) {
       setText(main, millis ? relative(millis, now) : '–');
+      if (millis === shown) return;
+      shown = millis;
       setText(sub, millis ? date(millis) : '');
       setAttribute(main, 'title', millis ? moment(millis) : undefined);
     },

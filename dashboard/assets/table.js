@@ -47,7 +47,8 @@ export function table({ label, columns, key, create, height, sort, onsort }) {
     draw();
   }
 
-  function draw() {
+  /** Draws what is in view. While scrolling, rows that were drawn already are left as they are. */
+  function draw(scrolling = false) {
     const top = body.getBoundingClientRect().top;
     const first = Math.max(0, Math.floor(-top / height) - OVERSCAN);
     const last = Math.min(items.length, Math.ceil((innerHeight - top) / height) + OVERSCAN);
@@ -57,7 +58,8 @@ export function table({ label, columns, key, create, height, sort, onsort }) {
       const id = key(item);
       wanted.add(id);
       let row = rows.get(id);
-      if (!row) {
+      const fresh = !row;
+      if (fresh) {
         row = create(item);
         row.element = h('div', { role: 'row', class: 'tr' }, row.cells.map((cell, at) => h('div', { role: 'cell', class: `td ${columns[at].class ?? ''}` }, cell)));
         rows.set(id, row);
@@ -68,7 +70,7 @@ export function table({ label, columns, key, create, height, sort, onsort }) {
         row.element.style.transform = `translateY(${index * height}px)`;
         setAttribute(row.element, 'aria-rowindex', index + 2);
       }
-      row.update(item);
+      if (fresh || !scrolling) row.update(item);
     }
     for (const [id, row] of rows) {
       // A row that has the focus stays until the focus goes.
@@ -84,7 +86,7 @@ export function table({ label, columns, key, create, height, sort, onsort }) {
     scheduled = true;
     requestAnimationFrame(() => {
       scheduled = false;
-      draw();
+      draw(true);
     });
   }
   addEventListener('scroll', scrolled, { passive: true });
@@ -93,7 +95,7 @@ export function table({ label, columns, key, create, height, sort, onsort }) {
   return {
     element,
     render,
-    draw,
+    draw: () => draw(),
     close() {
       removeEventListener('scroll', scrolled);
       removeEventListener('resize', scrolled);

@@ -199,6 +199,20 @@ describe('the page', () => {
     await page.getByRole('heading', { name: 'Certificates', level: 1 }).waitFor();
   });
 
+  test('is usable for everybody, as far as axe can tell', async () => {
+    const axe = await readFile(new URL(import.meta.resolve('axe-core/axe.min.js')), 'utf8');
+    for (const colorScheme of ['light', 'dark']) {
+      for (const where of Object.values(SCREENS)) {
+        const page = await open(where, { colorScheme });
+        await page.evaluate(axe);
+        const { violations } = await page.evaluate(() => globalThis.axe.run());
+        await context.close();
+        const found = violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target.join(' ')).join(', ')}`);
+        assert.deepEqual(found, [], `${where}, ${colorScheme}`);
+      }
+    }
+  });
+
   test('fits a telephone', async () => {
     for (const where of Object.values(SCREENS)) {
       const page = await open(where, { viewport: { width: 390, height: 844 } });

@@ -17,7 +17,7 @@ pub enum Window {
     Day,
 }
 
-/// The bounded history of one device: at most 13 kB, so that 5 000 devices stay under 70 MB.
+/// The bounded history of one device: at most 13.5 kB, so that 5 000 devices stay under 70 MB.
 #[derive(Debug)]
 pub struct Series {
     raw: VecDeque<Point>,
@@ -109,10 +109,7 @@ impl Series {
             self.raw.pop_back();
         }
         if self.raw.back().is_none_or(|last| at - last.at >= RAW_SPACING_MS) {
-            if self.raw.len() == RAW_POINTS {
-                self.raw.pop_front();
-            }
-            self.raw.push_back(Point { at, celsius });
+            push_bounded(&mut self.raw, RAW_POINTS, Point { at, celsius });
         }
         self.hour.push(at, celsius);
         self.day.push(at, celsius);
@@ -165,10 +162,7 @@ impl Tier {
             open => {
                 let fresh = OpenBucket { index, sum: celsius.into(), count: 1, min: celsius, max: celsius };
                 if let Some(done) = open.replace(fresh).filter(|done| done.index < index) {
-                    if self.closed.len() == self.capacity {
-                        self.closed.pop_front();
-                    }
-                    self.closed.push_back(done.close());
+                    push_bounded(&mut self.closed, self.capacity, done.close());
                 }
             }
         }
@@ -210,6 +204,18 @@ impl OpenBucket {
         let mean = (mean * 100.0).round() / 100.0;
         Bucket { index: self.index, mean, min: self.min, max: self.max }
     }
+}
+
+/// Appends, dropping the oldest beyond `limit`. Grows by half and never past the limit, where doubling would take up to
+/// twice of it.
+fn push_bounded<T>(ring: &mut VecDeque<T>, limit: usize, item: T) {
+    if ring.len() == limit {
+        ring.pop_front();
+    }
+    if ring.len() == ring.capacity() {
+        ring.reserve_exact((ring.len() / 2).max(8).min(limit - ring.len()));
+    }
+    ring.push_back(item);
 }
 
 #[cfg(test)]
@@ -269,6 +275,9 @@ mod tests {
         }
         assert_eq!(series.hour.closed.len(), 240);
         assert_eq!(series.day.closed.len(), 288);
+        let bytes = size_of::<Point>() * series.raw.capacity()
+            + size_of::<Bucket>() * (series.hour.closed.capacity() + series.day.closed.capacity());
+        assert!(bytes <= 13_500, "{bytes} bytes a device");
         assert!(series.points(Window::Day, at(3 * 24 * 3600)).len() <= 289);
     }
 
