@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use jiff::Timestamp;
 use link::wire::{Reading, Sequence};
-use link::{Event, Link, LinkOptions, Publication};
+use link::{Link, LinkOptions, Publication};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -30,11 +30,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
 
     let room = Room::new(link.name(), mean, swing);
     let measuring = measure(&link, room, interval);
-    let listening = async {
-        while let Some(event) = events.next().await {
-            tell(&event);
-        }
-    };
+    // The link tells its own story in the log; nobody sends a thermometer anything.
+    let listening = async { while events.next().await.is_some() {} };
     tokio::select! {
         () = measuring => {}
         () = listening => anyhow::bail!("the link has ended by itself"),
@@ -58,23 +55,6 @@ async fn measure(link: &Link, room: Room, interval: Duration) {
         if let Err(problem) = link.publish(Publication::reading(link.name(), &reading)) {
             tracing::warn!(seq, "a reading is lost: {problem}");
         }
-    }
-}
-
-fn tell(event: &Event) {
-    match event {
-        Event::Connected { session_present, serial_number } => {
-            tracing::info!(%serial_number, session_present, "connected");
-        }
-        Event::Disconnected { reason, retry_in } => tracing::warn!(?retry_in, "not connected: {reason}"),
-        Event::IdentityChanged(identity) => {
-            tracing::info!(serial_number = %identity.acknowledgement().serial_number, "new certificate or roots in use");
-        }
-        Event::IdentityRejected { serial_number, reason } => {
-            let serial_number = serial_number.as_deref().unwrap_or("unreadable");
-            tracing::warn!(%serial_number, "new files are not used: {reason}");
-        }
-        Event::Message(message) => tracing::debug!(topic = %message.topic, "a message that nobody asked for"),
     }
 }
 
