@@ -1,10 +1,10 @@
-//! The custom resource definitions: derived from the types, with the rules across fields put in.
+//! The custom resource definitions: derived from the types, with the rules across fields and the columns of `kubectl get`.
 //!
-//! A rule stands here and not beside its field because three kinds share the fields of a certificate, and because a
+//! Both stand here and not beside the fields because three kinds share the fields of a certificate, and because a
 //! field whose behaviour is still to come is refused here until it works.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps, ValidationRule,
+    CustomResourceColumnDefinition, CustomResourceDefinition, JSONSchemaProps, ValidationRule,
 };
 use kube::CustomResourceExt;
 
@@ -80,13 +80,44 @@ const WORKLOAD_NAME: Rule = (
     "metadata.name becomes the name of a Service: at most 50 lower-case letters, digits and hyphens, no dots",
 );
 
+/// A column of `kubectl get`: its name, its type, where it is found.
+type Column = (&'static str, &'static str, &'static str);
+
+const READY: Column = ("Ready", "string", r#".status.conditions[?(@.type=="Ready")].status"#);
+const REASON: Column = ("Reason", "string", r#".status.conditions[?(@.type=="Ready")].message"#);
+const AGE: Column = ("Age", "date", ".metadata.creationTimestamp");
+const STATE: Column = ("State", "string", ".status.state");
+const ENDPOINT: Column = ("Endpoint", "string", ".status.endpoint");
+// Strings, not dates: kubectl shows a date as an age, and one that is to come as <invalid>.
+const EXPIRES: Column = ("Expires", "string", ".status.certificate.notAfter");
+const RENEWS: Column = ("Renews", "string", ".status.certificate.renewalTime");
+const ROOT_GENERATION: Column = ("Root-Gen", "integer", ".status.certificate.rootGeneration");
+const SERIAL: Column = ("Serial", "string", ".status.certificate.serialNumber");
+const SECRET: Column = ("Secret", "string", ".status.certificate.secretName");
+const LOADED: Column = ("Loaded", "string", ".status.loaded.serialNumber");
+
+const HOLDER_COLUMNS: &[Column] = &[READY, STATE, EXPIRES, RENEWS, ROOT_GENERATION, AGE];
+const HOLDER_WIDE: &[Column] = &[SERIAL, SECRET, REASON];
+const BROKER_COLUMNS: &[Column] = &[READY, STATE, ENDPOINT, EXPIRES, RENEWS, ROOT_GENERATION, AGE];
+const BROKER_WIDE: &[Column] = &[SERIAL, LOADED, REASON];
+const ROOT_COLUMNS: &[Column] = &[
+    READY,
+    ("Subject", "string", ".status.subject"),
+    ("Generation", "integer", ".status.activeGeneration"),
+    ("Phase", "string", ".status.rotation.phase"),
+    ("Devices", "integer", ".status.devices"),
+    ("Expires", "string", r#".status.generations[?(@.state=="Active")].notAfter"#),
+    AGE,
+];
+const ROOT_WIDE: &[Column] = &[REASON];
+
 /// All four definitions, in the order in which they are told.
 pub fn all() -> Vec<CustomResourceDefinition> {
     vec![
-        with_rules(RootCA::crd(), &[ROOT_CA], WORKLOAD_NAME),
-        with_rules(IotDevice::crd(), &[CERTIFICATE, IOT_DEVICE], DEVICE_NAME),
-        with_rules(MqttBroker::crd(), &[CERTIFICATE], WORKLOAD_NAME),
-        with_rules(Dashboard::crd(), &[CERTIFICATE], WORKLOAD_NAME),
+        complete(RootCA::crd(), &[ROOT_CA], WORKLOAD_NAME, ROOT_COLUMNS, ROOT_WIDE),
+        complete(IotDevice::crd(), &[CERTIFICATE, IOT_DEVICE], DEVICE_NAME, HOLDER_COLUMNS, HOLDER_WIDE),
+        complete(MqttBroker::crd(), &[CERTIFICATE], WORKLOAD_NAME, BROKER_COLUMNS, BROKER_WIDE),
+        complete(Dashboard::crd(), &[CERTIFICATE], WORKLOAD_NAME, HOLDER_COLUMNS, HOLDER_WIDE),
     ]
 }
 
@@ -100,8 +131,17 @@ pub fn to_yaml() -> Result<String, serde_saphyr::ser::Error> {
     Ok(out)
 }
 
-fn with_rules(mut crd: CustomResourceDefinition, spec: &[&[Rule]], name: Rule) -> CustomResourceDefinition {
+fn complete(
+    mut crd: CustomResourceDefinition,
+    spec: &[&[Rule]],
+    name: Rule,
+    columns: &[Column],
+    wide: &[Column],
+) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
+        let narrow = columns.iter().map(|column| printer_column(*column, None));
+        let wide = wide.iter().map(|column| printer_column(*column, Some(1)));
+        version.additional_printer_columns = Some(narrow.chain(wide).collect());
         let Some(root) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) else {
             continue;
         };
@@ -113,6 +153,17 @@ fn with_rules(mut crd: CustomResourceDefinition, spec: &[&[Rule]], name: Rule) -
         }
     }
     crd
+}
+
+/// A column with a priority is shown by `kubectl get --output wide` only.
+fn printer_column((name, type_, json_path): Column, priority: Option<i32>) -> CustomResourceColumnDefinition {
+    CustomResourceColumnDefinition {
+        name: name.to_owned(),
+        type_: type_.to_owned(),
+        json_path: json_path.to_owned(),
+        priority,
+        ..CustomResourceColumnDefinition::default()
+    }
 }
 
 fn add(schema: &mut JSONSchemaProps, rules: &[Rule]) {

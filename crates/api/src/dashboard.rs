@@ -19,35 +19,7 @@ use crate::{CertificateHolder, CertificateSpec, HolderStatus, LocalRef, Resource
     namespaced,
     status = "HolderStatus",
     derive = "PartialEq",
-    doc = "A web page that shows the fleet and every certificate of the namespace, live.",
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
-    ),
-    printcolumn(name = "State", type_ = "string", json_path = ".status.state"),
-    printcolumn(name = "Expires", type_ = "string", json_path = ".status.certificate.notAfter"),
-    printcolumn(name = "Renews", type_ = "string", json_path = ".status.certificate.renewalTime"),
-    printcolumn(name = "Root-Gen", type_ = "integer", json_path = ".status.certificate.rootGeneration"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(
-        name = "Serial",
-        type_ = "string",
-        priority = 1,
-        json_path = ".status.certificate.serialNumber"
-    ),
-    printcolumn(
-        name = "Secret",
-        type_ = "string",
-        priority = 1,
-        json_path = ".status.certificate.secretName"
-    ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        priority = 1,
-        json_path = r#".status.conditions[?(@.type=="Ready")].message"#
-    )
+    doc = "A web page that shows the fleet and every certificate of the namespace, live."
 )]
 #[serde(rename_all = "camelCase")]
 pub struct DashboardSpec {

@@ -20,35 +20,7 @@ use crate::{CertificateHolder, CertificateSpec, HolderStatus, LocalRef, schema};
     namespaced,
     status = "HolderStatus",
     derive = "PartialEq",
-    doc = "A device of the fleet: a client certificate, kept valid, whose common name is the device's name.",
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
-    ),
-    printcolumn(name = "State", type_ = "string", json_path = ".status.state"),
-    printcolumn(name = "Expires", type_ = "string", json_path = ".status.certificate.notAfter"),
-    printcolumn(name = "Renews", type_ = "string", json_path = ".status.certificate.renewalTime"),
-    printcolumn(name = "Root-Gen", type_ = "integer", json_path = ".status.certificate.rootGeneration"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(
-        name = "Serial",
-        type_ = "string",
-        priority = 1,
-        json_path = ".status.certificate.serialNumber"
-    ),
-    printcolumn(
-        name = "Secret",
-        type_ = "string",
-        priority = 1,
-        json_path = ".status.certificate.secretName"
-    ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        priority = 1,
-        json_path = r#".status.conditions[?(@.type=="Ready")].message"#
-    )
+    doc = "A device of the fleet: a client certificate, kept valid, whose common name is the device's name."
 )]
 #[serde(rename_all = "camelCase")]
 pub struct IotDeviceSpec {

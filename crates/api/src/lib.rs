@@ -11,8 +11,6 @@
 //! report is one type, [`CertificateStatus`]. Limits that a schema can tell are in the schema (`schema.rs`), rules
 //! across fields are CEL, and both say what to write instead. The words of [`conditions`] are the same in every kind.
 
-#![allow(clippy::duplicated_attributes, reason = "kube's printcolumn takes the same words again and again")]
-
 pub mod conditions;
 pub mod crds;
 pub mod names;

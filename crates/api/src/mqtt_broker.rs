@@ -23,31 +23,7 @@ use crate::{CertificateHolder, CertificateSpec, HolderStatus, Resources, Service
     namespaced,
     status = "BrokerStatus",
     derive = "PartialEq",
-    doc = "A Mosquitto broker with mutual TLS, its server certificate kept valid.",
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
-    ),
-    printcolumn(name = "State", type_ = "string", json_path = ".status.state"),
-    printcolumn(name = "Endpoint", type_ = "string", json_path = ".status.endpoint"),
-    printcolumn(name = "Expires", type_ = "string", json_path = ".status.certificate.notAfter"),
-    printcolumn(name = "Renews", type_ = "string", json_path = ".status.certificate.renewalTime"),
-    printcolumn(name = "Root-Gen", type_ = "integer", json_path = ".status.certificate.rootGeneration"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(
-        name = "Serial",
-        type_ = "string",
-        priority = 1,
-        json_path = ".status.certificate.serialNumber"
-    ),
-    printcolumn(name = "Loaded", type_ = "string", priority = 1, json_path = ".status.loaded.serialNumber"),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        priority = 1,
-        json_path = r#".status.conditions[?(@.type=="Ready")].message"#
-    )
+    doc = "A Mosquitto broker with mutual TLS, its server certificate kept valid."
 )]
 #[serde(rename_all = "camelCase")]
 pub struct MqttBrokerSpec {

@@ -21,28 +21,7 @@ use crate::schema;
     namespaced,
     status = "RootCAStatus",
     derive = "PartialEq",
-    doc = "A certificate authority: a signing key, a trust bundle and a CRL, kept valid.",
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
-    ),
-    printcolumn(name = "Subject", type_ = "string", json_path = ".status.subject"),
-    printcolumn(name = "Generation", type_ = "integer", json_path = ".status.activeGeneration"),
-    printcolumn(name = "Phase", type_ = "string", json_path = ".status.rotation.phase"),
-    printcolumn(name = "Devices", type_ = "integer", json_path = ".status.devices"),
-    printcolumn(
-        name = "Expires",
-        type_ = "string",
-        json_path = r#".status.generations[?(@.state=="Active")].notAfter"#
-    ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        priority = 1,
-        json_path = r#".status.conditions[?(@.type=="Ready")].message"#
-    ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    doc = "A certificate authority: a signing key, a trust bundle and a CRL, kept valid."
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RootCASpec {
