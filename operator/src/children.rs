@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Debug;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Mutex, PoisonError};
 
 use api::names::{LABEL_KIND, LABEL_NAME, managed_selector};
@@ -34,10 +35,20 @@ pub struct Child {
     pub resource_version: u64,
     /// Rises with every change of the spec, where the kind has one.
     pub generation: Option<i64>,
+    /// A digest of labels and owners, which change without a new generation.
+    pub marks: u64,
     /// Whose it is, by its labels: kind and name of the resource.
     pub owner: Option<(String, String)>,
     /// The annotations of this project.
     pub annotations: BTreeMap<String, String>,
+}
+
+/// What changes when somebody changes what was applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Revision {
+    /// The generation, or, for kinds without one, the version.
+    version: u64,
+    marks: u64,
 }
 
 /// Everything that the operator has made, kept up to date by watches.
@@ -60,12 +71,15 @@ impl Key {
 impl Child {
     /// From an object's metadata; none when it was never stored.
     pub fn from_meta(meta: &ObjectMeta) -> Option<Self> {
-        let label = |name: &str| meta.labels.as_ref().and_then(|labels| labels.get(name)).cloned();
+        let mut marks = DefaultHasher::new();
+        meta.labels.hash(&mut marks);
+        meta.owner_references.iter().flatten().for_each(|owner| owner.uid.hash(&mut marks));
         Some(Self {
             uid: meta.uid.clone()?,
             resource_version: meta.resource_version.as_ref()?.parse().ok()?,
             generation: meta.generation,
-            owner: label(LABEL_KIND).zip(label(LABEL_NAME)),
+            marks: marks.finish(),
+            owner: labelled_owner(meta),
             annotations: meta
                 .annotations
                 .iter()
@@ -76,9 +90,10 @@ impl Child {
         })
     }
 
-    /// What changes when somebody changes what was applied: the generation, or, for kinds without one, the version.
-    pub fn revision(&self) -> u64 {
-        self.generation.and_then(|g| u64::try_from(g).ok()).unwrap_or(self.resource_version)
+    /// What changes when somebody changes what was applied.
+    pub fn revision(&self) -> Revision {
+        let generation = self.generation.and_then(|generation| u64::try_from(generation).ok());
+        Revision { version: generation.unwrap_or(self.resource_version), marks: self.marks }
     }
 }
 
@@ -149,8 +164,13 @@ impl Children {
 
     fn seen<K: Resource<DynamicType = ()>>(&self, object: &PartialObjectMeta<K>, triggers: &Triggers) {
         let (Some(key), Some(child)) = (key_of(object), Child::from_meta(&object.metadata)) else { return };
+        let before = self.get(&key);
         if self.note(key, child.clone()) {
             tell(object, Some(&child), triggers);
+            // Somebody changed the labels that say whose it is.
+            if before.as_ref().is_some_and(|before| before.owner != child.owner) {
+                tell(object, before.as_ref(), triggers);
+            }
         }
     }
 
@@ -164,6 +184,12 @@ impl Children {
             }
         }
     }
+}
+
+/// Whose the object with this metadata is, by its labels: kind and name of the resource.
+pub fn labelled_owner(meta: &ObjectMeta) -> Option<(String, String)> {
+    let label = |name: &str| meta.labels.as_ref().and_then(|labels| labels.get(name)).cloned();
+    label(LABEL_KIND).zip(label(LABEL_NAME))
 }
 
 fn key_of<K: Resource<DynamicType = ()>>(object: &PartialObjectMeta<K>) -> Option<Key> {
@@ -191,6 +217,7 @@ mod tests {
             uid: "u".into(),
             resource_version: version,
             generation: None,
+            marks: 0,
             owner: Some(("IotDevice".into(), "d".into())),
             annotations: BTreeMap::new(),
         }

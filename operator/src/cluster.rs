@@ -3,36 +3,39 @@
 //! | verb | for | how |
 //! | --- | --- | --- |
 //! | [`Cluster::create_once`] | keys | POST; what is there already stays as it is |
+//! | [`Cluster::rewrite`] | Secrets that were read | a patch of exactly that version; what is not wanted any more goes |
 //! | [`Cluster::apply`] | everything else | server-side apply, skipped while nothing changed |
 //! | [`Cluster::report`] | status | server-side apply of the status alone |
 //! | [`Cluster::tell`] | people | one Event |
 //! | [`Cluster::touch_pods`] | pods that mount what changed | an annotation, so that the kubelet looks at once |
 //!
-//! Nothing that the operator did not make is ever written to: an object of the same name without our label is
-//! [`Foreign`], and stays byte for byte as it is.
+//! Nothing is ever written to that was not made for the same resource: an object of the same name with neither its labels nor its
+//! owner is [`Foreign`], and stays byte for byte as it is.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use api::names::{LABEL_KIND, LABEL_MANAGED_BY, LABEL_NAME, MANAGER};
+use api::names::{LABEL_KIND, LABEL_NAME, MANAGER};
 use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use k8s_openapi::api::core::v1::{ObjectReference, Pod, Secret};
 use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::children::{Child, Children, Key};
+use crate::children::{Child, Children, Key, Revision, labelled_owner};
 use crate::error::{Result, Trying as _, in_short};
 
 /// The annotation that a pod gets when something that it mounts has changed.
 const TOUCHED: &str = "ca-iot.dev/touched";
+/// The most octets that the API server takes as the note of an Event.
+const LONGEST_NOTE: usize = 1024;
 
 /// Writes, and the reads that a write needs.
 pub struct Cluster {
@@ -40,7 +43,7 @@ pub struct Cluster {
     identity: String,
     children: Arc<Children>,
     /// What was applied last, and the revision that this led to.
-    applied: Mutex<HashMap<Key, (String, u64)>>,
+    applied: Mutex<HashMap<Key, (String, Revision)>>,
 }
 
 /// An object of a name that we need and that somebody else made.
@@ -109,7 +112,7 @@ impl Cluster {
         self.api::<K>(namespace).get_opt(name).await.trying(|| format!("read {} {name}", K::kind(&())))
     }
 
-    /// Creates an object; of one that exists already, tells whether it is ours.
+    /// Creates an object; of one that exists already, tells whether it was made for the same resource, and takes note of it.
     pub async fn create_once<K: Made>(&self, object: &K) -> Result<Written<Option<K>>> {
         let (namespace, name) = place(object);
         let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
@@ -118,12 +121,10 @@ impl Cluster {
                 self.note(&created);
                 Ok(Written::Done(Some(created)))
             }
-            Err(kube::Error::Api(status)) if status.code == 409 => {
-                Ok(match self.stranger::<K>(&namespace, &name).await? {
-                    Some(foreign) => Written::Foreign(foreign),
-                    None => Written::Done(None),
-                })
-            }
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(match self.stranger(object).await? {
+                Some(foreign) => Written::Foreign(foreign),
+                None => Written::Done(None),
+            }),
             Err(error) => Err(error).trying(|| format!("create {} {name}", K::kind(&()))),
         }
     }
@@ -133,37 +134,56 @@ impl Cluster {
         let (namespace, name) = place(object);
         let key = Key::of::<K>(&namespace, &name);
         let hash = hash(object);
-        let known = self.children.get(&key);
+        let known = self.children.get(&key).filter(|child| child.owner == labelled_owner(object.meta()));
         if let Some(known) = &known
             && self.lock().get(&key) == Some(&(hash.clone(), known.revision()))
         {
             return Ok(Written::Done(()));
         }
         if known.is_none()
-            && let Some(foreign) = self.stranger::<K>(&namespace, &name).await?
+            && let Some(foreign) = self.stranger(object).await?
         {
             return Ok(Written::Foreign(foreign));
         }
-        let applied = self.overwrite(object, known.as_ref()).await?;
+        let params = PatchParams::apply(MANAGER).force();
+        let mut applied = object.clone();
+        // Over that very object, not over a later one of its name.
+        applied.meta_mut().uid = known.map(|child| child.uid);
+        let applied = self
+            .api::<K>(&namespace)
+            .patch(&name, &params, &Patch::Apply(&applied))
+            .await
+            .trying(|| format!("write {} {name}", K::kind(&())))?;
+        self.note(&applied);
         if let Some(child) = Child::from_meta(applied.meta()) {
             self.lock().insert(key, (hash, child.revision()));
         }
         Ok(Written::Done(()))
     }
 
-    /// Writes over an object of ours. With `known`, only over that very object, not over a later one of its name.
-    pub async fn overwrite<K: Made>(&self, object: &K, known: Option<&Child>) -> Result<K> {
-        let (namespace, name) = place(object);
-        let mut object = object.clone();
-        object.meta_mut().uid = known.map(|child| child.uid.clone());
-        let params = PatchParams::apply(MANAGER).force();
-        let written = self
-            .api::<K>(&namespace)
-            .patch(&name, &params, &Patch::Apply(&object))
-            .await
-            .trying(|| format!("write {} {name}", K::kind(&())))?;
-        self.note(&written);
-        Ok(written)
+    /// Makes a Secret of ours, which was `read`, what it should be: data and owners exactly so, other people's labels and annotations
+    /// as they are. Nothing is written over a version that was not read.
+    ///
+    /// Not by server-side apply: it takes away only what was applied before, and these Secrets were created.
+    pub async fn rewrite(&self, secret: &Secret, read: &Secret) -> Result<()> {
+        let (namespace, name) = place(secret);
+        let mut data: BTreeMap<_, _> =
+            read.data.iter().flatten().map(|(key, _)| (key, Value::Null)).collect();
+        data.extend(secret.data.iter().flatten().map(|(key, value)| (key, json!(value))));
+        let patch = json!({
+            "metadata": {
+                "uid": read.uid(),
+                "resourceVersion": read.resource_version(),
+                "labels": secret.labels(),
+                "annotations": secret.annotations(),
+                "ownerReferences": secret.owner_references(),
+            },
+            "data": data,
+        });
+        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        let patched = self.api::<Secret>(&namespace).patch(&name, &params, &Patch::Merge(patch)).await;
+        self.note(&patched.trying(|| format!("write Secret {name}"))?);
+        Ok(())
     }
 
     /// Deletes an object of ours, if it is there.
@@ -207,7 +227,7 @@ impl Cluster {
             type_: Some(if note.warning { "Warning" } else { "Normal" }.to_owned()),
             reason: Some(note.reason.to_owned()),
             action: Some(note.action.to_owned()),
-            note: Some(note.text.chars().take(1000).collect()),
+            note: Some(note.text[..note.text.floor_char_boundary(LONGEST_NOTE)].to_owned()),
             regarding: Some(ObjectReference { namespace: Some(namespace.clone()), ..object.object_ref(&()) }),
             reporting_controller: Some("ca-iot.dev/operator".to_owned()),
             reporting_instance: Some(self.identity.clone()),
@@ -244,14 +264,16 @@ impl Cluster {
         Ok(pods.trying(|| format!("list the pods of {} {name}", K::kind(&())))?.items)
     }
 
-    /// The object of this name, if somebody else made it.
-    async fn stranger<K: Made>(&self, namespace: &str, name: &str) -> Result<Option<Foreign>> {
-        let found = self.api::<K>(namespace).get_metadata_opt(name).await;
-        let found = found.trying(|| format!("read {} {name}", K::kind(&())))?;
-        Ok(found.filter(|found| !is_ours(&found.metadata)).map(|found| Foreign {
-            object: format!("{} {name}", K::kind(&())),
-            owner: seeming_owner(&found.metadata),
-        }))
+    /// What has the name of `wanted`, if it is not that. If it is, takes note of it.
+    async fn stranger<K: Made>(&self, wanted: &K) -> Result<Option<Foreign>> {
+        let (namespace, name) = place(wanted);
+        let found = self.api::<K>(&namespace).get_metadata_opt(&name).await;
+        let Some(found) = found.trying(|| format!("read {} {name}", K::kind(&())))? else { return Ok(None) };
+        let foreign = Foreign::by_name::<K>(&found.metadata, wanted.meta());
+        if let (None, Some(child)) = (&foreign, Child::from_meta(&found.metadata)) {
+            self.children.note(Key::of::<K>(&namespace, &name), child);
+        }
+        Ok(foreign)
     }
 
     fn note<K: Made>(&self, object: &K) {
@@ -261,7 +283,7 @@ impl Cluster {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, (String, u64)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, (String, Revision)>> {
         self.applied.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -279,16 +301,26 @@ pub struct Note {
     pub text: String,
 }
 
-/// Whether the operator made the object with this metadata.
-pub fn is_ours(meta: &ObjectMeta) -> bool {
-    meta.labels.as_ref().and_then(|labels| labels.get(LABEL_MANAGED_BY)).is_some_and(|by| by == MANAGER)
+// === impl Foreign ===
+
+impl Foreign {
+    /// What the object of kind `K` with the metadata `found` is, if it was not made for the resource that `wanted` is made for: that
+    /// shows in its labels, and, where somebody took them off, in its owner.
+    pub fn by_name<K: Resource<DynamicType = ()>>(found: &ObjectMeta, wanted: &ObjectMeta) -> Option<Self> {
+        let labels = labelled_owner(wanted);
+        let owner = controller(wanted).map(|owner| &owner.uid);
+        let ours = labels.is_some() && labels == labelled_owner(found)
+            || owner.is_some() && owner == controller(found).map(|owner| &owner.uid);
+        let name = found.name.clone().unwrap_or_default();
+        (!ours).then(|| Self { object: format!("{} {name}", K::kind(&())), owner: seeming_owner(found) })
+    }
 }
 
 impl std::fmt::Display for Foreign {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{} exists and was not made by ca-iot (it seems to belong to {}): rename or delete one of the two",
+            "{} exists and was not made for this resource (it seems to belong to {}): rename or delete one of the two",
             self.object, self.owner
         )
     }
@@ -296,8 +328,13 @@ impl std::fmt::Display for Foreign {
 
 fn seeming_owner(meta: &ObjectMeta) -> String {
     let owner = meta.owner_references.iter().flatten().next().map(|o| format!("{} {}", o.kind, o.name));
+    let labelled = || labelled_owner(meta).map(|(kind, name)| format!("{kind} {name}"));
     let manager = || meta.managed_fields.iter().flatten().find_map(|field| field.manager.clone());
-    owner.or_else(manager).unwrap_or_else(|| "somebody else".to_owned())
+    owner.or_else(labelled).or_else(manager).unwrap_or_else(|| "somebody else".to_owned())
+}
+
+fn controller(meta: &ObjectMeta) -> Option<&OwnerReference> {
+    meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
 }
 
 fn place<K: Resource>(object: &K) -> (String, String) {

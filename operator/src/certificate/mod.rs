@@ -23,7 +23,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::children::Key;
-use crate::cluster::{Made, Note, Written};
+use crate::cluster::{Foreign, Made, Note, Written};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::roots::{Lookup, UsableRoot};
@@ -101,10 +101,16 @@ pub async fn keep_valid<K: Holder>(
         return Ok(Some(Outcome::valid(current, false)));
     }
 
-    let stored = match &child {
-        Some(_) => context.cluster.read::<Secret>(&namespace, &request.secret_name).await?.map(Stored::new),
-        None => None,
+    // Without its label no watch tells of a Secret: whoever had a certificate has it looked for.
+    let had_one = holder.holder_status().is_some_and(|status| status.certificate.is_some());
+    let stored = if child.is_some() || had_one {
+        context.cluster.read::<Secret>(&namespace, &request.secret_name).await?.map(Stored::new)
+    } else {
+        None
     };
+    if let Some(foreign) = stored.as_ref().and_then(|stored| stored.foreign(holder)) {
+        return Ok(Some(Outcome::name_taken(holder, &foreign)));
+    }
     let in_order = stored.as_ref().is_some_and(|stored| stored.is_in_order(holder, &request, &root));
     let plan = plan::plan(&request, stored.as_ref(), in_order, &root, &seed(holder), now);
     let outcome = match plan {
@@ -262,22 +268,15 @@ async fn write<K: Holder>(
     let Some(stored) = stored else {
         return Ok(match context.cluster.create_once(secret).await? {
             Written::Done(Some(_)) => Outcome::valid(current, true),
-            // Ours, but the watch had not told yet: what is there is judged at the next look, which comes with the watch.
+            // Ours, but the watch had not told yet: what is there is judged at the next look.
             Written::Done(None) => Outcome {
                 retry_in: Some(Duration::from_secs(1)),
                 ..Outcome::refused(holder, Verdict::no(Reason::Issuing, "its Secret was just made elsewhere"))
             },
-            Written::Foreign(foreign) => Outcome {
-                retry_in: Some(FIRST_RETRY),
-                ..Outcome::refused(holder, Verdict::no(Reason::NameTaken, foreign.to_string()))
-            },
+            Written::Foreign(foreign) => Outcome::name_taken(holder, &foreign),
         });
     };
-    if let Some(foreign) = stored.foreign() {
-        let verdict = Verdict::no(Reason::NameTaken, foreign.to_string());
-        return Ok(Outcome { retry_in: Some(FIRST_RETRY), ..Outcome::refused(holder, verdict) });
-    }
-    context.cluster.overwrite(secret, stored.child().as_ref()).await?;
+    context.cluster.rewrite(secret, stored.as_read()).await?;
     Ok(Outcome::valid(current, true))
 }
 
@@ -338,6 +337,12 @@ impl Outcome {
             Some(Current { certificate, superseded: status.superseded.clone() })
         });
         Self { ready, degraded: None, current, written: false, notes: Vec::new(), retry_in: None }
+    }
+
+    /// The name of its Secret is somebody else's. No watch tells when it is free.
+    fn name_taken<K: Holder>(holder: &K, foreign: &Foreign) -> Self {
+        let verdict = Verdict::no(Reason::NameTaken, foreign.to_string());
+        Self { retry_in: Some(FIRST_RETRY), ..Self::refused(holder, verdict) }
     }
 
     fn with_note(mut self, mut note: Note) -> Self {

@@ -57,22 +57,29 @@ pub fn plan(
         renew_before: request.renew_before,
         seed,
     };
+    let issue = |because| match Validity::plan(
+        request.duration(),
+        request.renew_before,
+        seed,
+        root.signing.certificate(),
+        now,
+    ) {
+        Ok(validity) => Plan::Issue { because, validity },
+        Err(problem) => Plan::Fail {
+            problem: problem.to_string(),
+            current: stored.and_then(|stored| stored.current(request, seed)),
+        },
+    };
     match examine(stored.map(Stored::facts).as_ref(), &wanted, now) {
         Verdict::Keep { certificate, .. } => {
+            if let Some(problem) = stored.and_then(|stored| stored.not_the_issued_one(&certificate)) {
+                return issue(IssueReason::DataUnreadable { what: problem });
+            }
             let certificate = certificate_status(&certificate, request, root.generation, seed);
             let superseded = stored.map(Stored::superseded).unwrap_or_default();
             let current = Current { certificate, superseded };
             if in_order { Plan::Keep { current } } else { Plan::Refresh { current } }
         }
-        Verdict::Issue { because } => {
-            let root = root.signing.certificate();
-            match Validity::plan(request.duration(), request.renew_before, seed, root, now) {
-                Ok(validity) => Plan::Issue { because, validity },
-                Err(problem) => Plan::Fail {
-                    problem: problem.to_string(),
-                    current: stored.and_then(|stored| stored.current(request, seed)),
-                },
-            }
-        }
+        Verdict::Issue { because } => issue(because),
     }
 }

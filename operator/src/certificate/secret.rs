@@ -14,8 +14,7 @@ use zeroize::Zeroizing;
 
 use super::request::Request;
 use super::{Current, Holder};
-use crate::children::Child;
-use crate::cluster::{Foreign, is_ours};
+use crate::cluster::Foreign;
 use crate::roots::UsableRoot;
 use crate::workloads::metadata::{labels, metadata};
 
@@ -86,17 +85,14 @@ impl Stored {
         Self { secret }
     }
 
-    /// What tells this very object from others of its name.
-    pub fn child(&self) -> Option<Child> {
-        Child::from_meta(&self.secret.metadata)
+    /// It as it was read.
+    pub fn as_read(&self) -> &Secret {
+        &self.secret
     }
 
-    /// Whose it is, if not ours.
-    pub fn foreign(&self) -> Option<Foreign> {
-        (!is_ours(&self.secret.metadata)).then(|| Foreign {
-            object: format!("Secret {}", self.secret.name_any()),
-            owner: "whoever took the label off".to_owned(),
-        })
+    /// Whose it is, if not `holder`'s.
+    pub fn foreign<K: Holder>(&self, holder: &K) -> Option<Foreign> {
+        Foreign::by_name::<Secret>(&self.secret.metadata, &metadata(holder))
     }
 
     /// What was noted and stored, for [`pki::examine`].
@@ -148,6 +144,13 @@ impl Stored {
         let serial_number = self.annotation(SERIAL)?.to_owned();
         let not_after = Time(self.annotation(NOT_AFTER)?.parse().ok()?);
         Some(Superseded { serial_number, not_after })
+    }
+
+    /// What is wrong when `certificate`, which is stored here, is not the one that was issued: a pair of another device
+    /// is a pair all the same.
+    pub fn not_the_issued_one(&self, certificate: &Certificate) -> Option<String> {
+        let (issued, found) = (self.annotation(SERIAL)?, certificate.serial().to_string());
+        (issued != found).then(|| format!("tls.crt is certificate {found}, issued was {issued}"))
     }
 
     fn text(&self, key: &str) -> Option<&str> {

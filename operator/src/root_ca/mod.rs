@@ -135,7 +135,7 @@ async fn look_after(root: &RootCA, context: &Context) -> Result<Outcome> {
             Written::Foreign(foreign) => return Ok(taken(context, &own, &foreign)),
         },
         Some(stored) if !notes.is_empty() || !build::is_in_order(&secret, stored) => {
-            context.cluster.overwrite(&secret, observe::child(stored).as_ref()).await?;
+            context.cluster.rewrite(&secret, stored).await?;
         }
         Some(_) => {}
     }

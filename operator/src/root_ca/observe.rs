@@ -4,10 +4,11 @@ use api::{RootCA, names};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 
-use crate::children::{Child, Key};
-use crate::cluster::is_ours;
+use crate::children::Key;
+use crate::cluster::Foreign;
 use crate::context::{Context, Objects};
 use crate::error::Result;
+use crate::workloads::metadata::metadata;
 
 /// What there is of a root.
 pub struct Observed {
@@ -37,7 +38,8 @@ pub async fn observe(root: &RootCA, context: &Context) -> Result<Observed> {
     let name = names::owned::<RootCA>(&root.name_any());
     let known = context.children.get(&Key::of::<Secret>(&namespace, &name)).is_some();
     let secret = if known {
-        context.cluster.read::<Secret>(&namespace, &name).await?.filter(|s| is_ours(&s.metadata))
+        let found = context.cluster.read::<Secret>(&namespace, &name).await?;
+        found.filter(|found| Foreign::by_name::<Secret>(&found.metadata, &metadata(root)).is_none())
     } else {
         None
     };
@@ -52,11 +54,6 @@ pub async fn observe(root: &RootCA, context: &Context) -> Result<Observed> {
         _ => None,
     };
     Ok(Observed { secret, import })
-}
-
-/// What tells this very Secret from others of its name.
-pub fn child(secret: &Secret) -> Option<Child> {
-    Child::from_meta(&secret.metadata)
 }
 
 /// How many devices `root` signs for.
