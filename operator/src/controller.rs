@@ -95,6 +95,9 @@ async fn measured<K: Controlled>(
 #[allow(clippy::needless_pass_by_value, reason = "the signature that kube asks for")]
 fn retry<K: Controlled>(object: Arc<K>, error: &Error, context: Arc<Context>) -> Action {
     let key = key_of(&*object);
+    if error.is_namespace_terminating() {
+        return Action::await_change();
+    }
     let retry_in = context.retries.failed(&key, FIRST_RETRY);
     let Key { kind, namespace, name } = key;
     tracing::warn!(%kind, %namespace, %name, ?retry_in, "{error}");

@@ -25,6 +25,16 @@ pub enum Error {
     Incomplete(String, &'static str),
 }
 
+impl Error {
+    /// Whether it failed because the whole namespace is being deleted: nothing is left to be done there.
+    pub fn is_namespace_terminating(&self) -> bool {
+        let Self::Api { source, .. } = self else { return false };
+        let kube::Error::Api(status) = &**source else { return false };
+        let causes = status.details.iter().flat_map(|details| &details.causes);
+        causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
+    }
+}
+
 /// What most of the operator returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
