@@ -12,7 +12,8 @@ use link::BrokerAddress;
 
 /// The workspace's root.
 pub fn workspace() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().unwrap_or(manifest)
 }
 
 /// The chart: `CA_IOT_E2E_CHART`.

@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsStr,
+    fmt,
     io::ErrorKind,
     path::Path,
     process::{ExitStatus, Stdio},
@@ -39,12 +40,10 @@ pub struct Ended {
 }
 
 /// One that runs beside the test; it is ended with the test.
-#[derive(Debug)]
 pub struct Running {
     line: String,
     lines: Lines<BufReader<ChildStdout>>,
-    /// Everything that it has printed so far.
-    pub said: Vec<String>,
+    said: Vec<String>,
     _child: Child,
 }
 
@@ -132,7 +131,7 @@ impl Program {
         Ok(said)
     }
 
-    /// Starts it beside the test. What it complains about is mixed into what it prints by the caller, if at all.
+    /// Starts it beside the test.
     pub fn start(mut self) -> Result<Running> {
         let line = self.line();
         self.command.stdin(Stdio::null()).stderr(Stdio::null());
@@ -148,7 +147,24 @@ impl Program {
     }
 }
 
+impl Ended {
+    /// Whether it says that all went well.
+    pub fn succeeded(&self) -> bool {
+        self.status.success()
+    }
+}
+
 impl Running {
+    /// Whether a line with `text` in it has come so far.
+    pub fn said(&self, text: &str) -> bool {
+        self.said.iter().any(|line| line.contains(text))
+    }
+
+    /// How often a `mosquitto_sub -d` has told so far that a broker accepted it.
+    pub fn connects(&self) -> usize {
+        self.said.iter().filter(|line| line.contains("received CONNACK")).count()
+    }
+
     /// Waits for a line with `text` in it.
     pub async fn line_with(&mut self, text: &str, within: Duration) -> Result<String> {
         let deadline = Instant::now() + within;
@@ -160,16 +176,18 @@ impl Running {
                         return Ok(line);
                     }
                 }
-                Ok(Ok(None)) => bail!("`{}` ended without {text:?}\n{}", self.line, self.said.join("\n")),
+                Ok(Ok(None)) => bail!("ended without {text:?}: {self:?}"),
                 Ok(Err(error)) => return Err(error.into()),
-                Err(_) => bail!(
-                    "`{}` has not said {text:?} within {} s\n{}",
-                    self.line,
-                    within.as_secs(),
-                    self.said.join("\n")
-                ),
+                Err(_) => bail!("has not said {text:?} within {} s: {self:?}", within.as_secs_f32()),
             }
         }
+    }
+}
+
+impl fmt::Debug for Running {
+    /// What it was told, and what it has said.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`\n{}", self.line, self.said.join("\n"))
     }
 }
 

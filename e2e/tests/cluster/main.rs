@@ -1,3 +1,10 @@
-//! What users notice, on a real cluster. See the library for how it is done.
+//! What users notice, on a real cluster. The library tells how it is done; docs/verification.md, what it has shown.
 
+mod chart;
 mod devices;
+mod fleet;
+mod page;
+mod renewals;
+mod roots;
+mod stock_clients;
+mod verifiers;
