@@ -5,10 +5,13 @@ import { clock, duration } from './format.js';
 import { language, LANGUAGES, t } from './i18n.js';
 import { icon } from './icons.js';
 import { presence } from './model.js';
+import { findings } from './audit.js';
+import { audit } from './screens/audit.js';
 import { certificates } from './screens/certificates.js';
 import { devices } from './screens/devices.js';
 import { log } from './screens/log.js';
 import { overview } from './screens/overview.js';
+import { rotation } from './screens/rotation.js';
 import { connect, now, store, subscribe } from './store.js';
 
 const YEAR = 31_536_000;
@@ -19,6 +22,8 @@ const SCREENS = [
   { path: /^\/devices\/([^/]+)$/, nav: 'devices', open: async (...args) => (await import('./screens/device.js')).device(...args) },
   { path: /^\/certificates$/, nav: 'certificates', href: '/certificates', open: certificates },
   { path: /^\/log$/, nav: 'log', href: '/log', open: log },
+  { path: /^\/audit$/, nav: 'audit', href: '/audit', open: audit },
+  { path: /^\/rotation$/, nav: 'rotation', href: '/rotation', open: rotation },
 ];
 const THEMES = ['auto', 'light', 'dark'];
 const THEME_ICONS = { auto: 'auto', light: 'sun', dark: 'moon' };
@@ -123,6 +128,24 @@ function bannerElement({ id }) {
   };
 }
 
+/** How much there is to look at, beside the link to it. */
+const badge = h('span', { class: 'badge', hidden: true });
+links.find((link) => link.dataset.nav === 'audit').append(badge);
+
+const rotationLink = links.find((link) => link.dataset.nav === 'rotation');
+
+/** Roots stand still for years; the way to their replacement is shown while there is one. */
+function drawRotationLink() {
+  rotationLink.hidden = ![...store.holders.values()].some(({ root, certificates }) => root?.rotation || (root && certificates.length > 1));
+}
+
+function drawBadge() {
+  const count = findings(store, now()).filter(({ severity }) => severity !== 'notice').length;
+  badge.hidden = count === 0;
+  setText(badge, String(count));
+  setAttribute(badge, 'aria-label', t('nav.findings', { count }));
+}
+
 // --- screens ---
 
 let screen;
@@ -196,7 +219,11 @@ function frame(changed) {
   for (const source of sources) source.update();
   renderBanners(activeBanners());
   if (!store.loaded) return;
-  if (changed.has('tick')) listen();
+  if (changed.has('tick')) {
+    listen();
+    drawBadge();
+    drawRotationLink();
+  }
   screen?.update(changed);
 }
 

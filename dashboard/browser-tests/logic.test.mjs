@@ -1,17 +1,11 @@
 // The rules of the page that need no browser.
 
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
 import { describe, test } from 'node:test';
 
-/** The page's modules are served as modules; Node is told so. */
-async function load(name) {
-  const source = await readFile(new URL(`../assets/${name}`, import.meta.url), 'utf8');
-  return import(`data:text/javascript;base64,${Buffer.from(source).toString('base64')}`);
-}
-
-const { matches, selects } = await load('topics.js');
-const { presence, lifeLeft, lifeTone, certificateRows, needsAttention, nextDue, brokerText } = await load('model.js');
+import { findings } from '../assets/audit.js';
+import { brokerText, certificateRows, lifeLeft, lifeTone, needsAttention, nextDue, presence } from '../assets/model.js';
+import { matches, selects } from '../assets/topics.js';
 
 describe('a topic filter', () => {
   for (const [filter, topic, wanted] of [
@@ -86,4 +80,64 @@ describe('a certificate', () => {
 test("the broker's own timestamp is left out, since the line has one", () => {
   assert.equal(brokerText('1795495165: New client connected'), 'New client connected');
   assert.equal(brokerText('12: not a timestamp'), '12: not a timestamp');
+});
+
+describe('the audit', () => {
+  const NOW = 1_000_000_000;
+  const HOUR = 3_600_000;
+  const certificate = { serialNumber: '0a', fingerprint: 'ff', notBefore: NOW - HOUR, notAfter: NOW + HOUR, renewalTime: NOW + HOUR / 2, secretName: 'iotdevice-a' };
+  const device = { name: 'a', latest: [NOW, NOW, 20], staleAfter: 15_000, inUse: { serialNumber: '0a' }, clockAhead: 0, lost: 0 };
+  const holder = { id: 'IotDevice/a', kind: 'IotDevice', name: 'a', state: 'Valid', keyAlgorithm: 'EcdsaP256', certificates: [certificate], ready: { status: 'True' }, troubles: [], device: {} };
+  const list = { number: 3, thisUpdate: NOW - HOUR, nextUpdate: NOW + 3 * HOUR };
+  const root = { id: 'RootCA/r', kind: 'RootCA', name: 'r', state: 'Active', certificates: [{ ...certificate, generationState: 'Active', notAfter: NOW + 10 * HOUR }], ready: { status: 'True' }, root: { crl: list } };
+  const broker = { id: 'MqttBroker/m', kind: 'MqttBroker', name: 'm', state: 'Valid', certificates: [certificate], ready: { status: 'True' }, broker: { loaded: { crlNumbers: [3], roots: ['ff'], serialNumber: '0a' } } };
+
+  /** Rules and severities found in a site that is in order but for `changes`. */
+  function audit({ devices = [device], holders = [holder, root, broker], log = [], api = 'up', namespace = 'default' } = {}) {
+    const store = { namespace, log, sources: { api: { health: api } }, devices: new Map(devices.map((one) => [one.name, one])), holders: new Map(holders.map((one) => [one.id, one])) };
+    return findings(store, NOW);
+  }
+  const rules = (changes) => audit(changes).map(({ rule, severity }) => `${severity} ${rule}`);
+
+  test('finds nothing where all is in order', () => assert.deepEqual(rules(), []));
+  test('finds a revoked device that is connected, loudest of all', () => {
+    const lost = { ...device, lost: 2 };
+    assert.deepEqual(rules({ devices: [lost], holders: [{ ...holder, state: 'Revoked', device: { revoked: 'keyCompromise' } }, root, broker] }), ['critical barred', 'notice lost']);
+  });
+  test('says nothing of a revoked device that is gone', () => {
+    assert.deepEqual(rules({ devices: [{ ...device, connection: { state: 'offline' } }], holders: [{ ...holder, state: 'Revoked', ready: { status: 'False' }, device: { revoked: 'keyCompromise' } }] }), []);
+  });
+  test('finds who talks without being registered, unless nobody can know', () => {
+    assert.deepEqual(rules({ holders: [root] }), ['warning unregistered']);
+    assert.deepEqual(rules({ holders: [root], api: 'down' }), []);
+  });
+  test('finds an expired certificate and a late renewal', () => {
+    assert.deepEqual(rules({ holders: [{ ...holder, certificates: [{ ...certificate, notAfter: NOW - 1 }] }] }), ['critical expired']);
+    assert.deepEqual(rules({ holders: [{ ...holder, state: 'RenewalOverdue' }] }), ['warning overdue']);
+  });
+  test('finds a device that stays with its old certificate', () => {
+    assert.deepEqual(rules({ devices: [{ ...device, inUse: { serialNumber: '0b' } }] }), ['warning oldCertificate']);
+    const fresh = { ...holder, certificates: [{ ...certificate, notBefore: NOW - 60_000 }] };
+    assert.deepEqual(rules({ devices: [{ ...device, inUse: { serialNumber: '0b' } }], holders: [fresh] }), [], 'it has a few minutes');
+  });
+  test('finds a list near its end, past it, and one that the broker lacks', () => {
+    const withList = (crl) => ({ holders: [{ ...root, root: { crl } }, broker, holder] });
+    assert.deepEqual(rules(withList({ ...list, nextUpdate: NOW + HOUR / 4 })), ['warning listEnding']);
+    assert.deepEqual(rules(withList({ ...list, nextUpdate: NOW - 1 })), ['critical listEnding']);
+    assert.deepEqual(rules(withList({ ...list, number: 4 })), ['warning listNotLoaded']);
+    assert.deepEqual(rules(withList({ ...list, number: 4, thisUpdate: NOW - 1_000 })), [], 'the broker has a few minutes');
+  });
+  test('finds a root near its end', () => {
+    const ending = { ...root, certificates: [{ ...certificate, generationState: 'Active', notBefore: NOW - 10 * HOUR }] };
+    assert.deepEqual(rules({ holders: [ending, holder] }), ['warning rootEnding']);
+  });
+  test('finds a clock that is wrong', () => assert.deepEqual(rules({ devices: [{ ...device, clockAhead: -HOUR }] }), ['warning clock']));
+  test('finds one identity at two addresses, and not a device that moved', () => {
+    const line = (address) => ({ topic: '$SYS/broker/log/N', payload: `1: New client connected from ${address}:4711 as a (p5, c0, k30, u'a').` });
+    assert.deepEqual(rules({ log: ['10.0.0.1', '10.0.0.2', '10.0.0.1'].map(line) }), ['warning twoAddresses']);
+    assert.deepEqual(rules({ log: ['10.0.0.1', '10.0.0.1', '10.0.0.2', '10.0.0.2'].map(line) }), []);
+  });
+  test('gives a command for the right namespace', () => {
+    assert.equal(audit({ namespace: 'plant', holders: [{ ...holder, state: 'RenewalOverdue' }] })[0].command.split(' patch')[0], 'kubectl -n plant');
+  });
 });

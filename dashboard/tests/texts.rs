@@ -60,14 +60,17 @@ fn every_text_that_the_page_asks_for_is_there() {
 fn no_text_is_left_over() {
     let scripts = scripts();
     // Texts of a state, a kind and so on are asked for by a key that is put together.
-    let composed: BTreeSet<&str> = scripts
-        .match_indices("t(`")
-        .filter_map(|(at, start)| scripts[at + start.len()..].split("${").next())
-        .chain(["state.", "presence.", "kind."])
-        .collect();
+    let groups = ["t(`", "word('", "stateChip('"].map(|call| {
+        scripts
+            .match_indices(call)
+            .filter_map(|(at, start)| scripts[at + start.len()..].split(['$', '\'']).next())
+            .map(|group| if group.ends_with('.') { group.to_owned() } else { format!("{group}.") })
+            .collect::<BTreeSet<_>>()
+    });
+    let composed: BTreeSet<String> = groups.into_iter().flatten().filter(|group| group.len() > 1).collect();
     for key in texts("en").keys() {
         let plain = scripts.contains(&format!("'{key}'"));
-        let put_together = composed.iter().any(|prefix| !prefix.is_empty() && key.starts_with(prefix));
+        let put_together = composed.iter().any(|group| key.starts_with(group.as_str()));
         assert!(plain || put_together, "nothing asks for {key}");
     }
 }

@@ -1,5 +1,6 @@
 // One device: its temperature over time, its certificate, its connection, and what to do with it.
 
+import { describe, kubectl, renew } from '../audit.js';
 import { temperatureChart } from '../chart.js';
 import { h, setAttribute, setText } from '../dom.js';
 import { celsius, clock, date, duration, integer, moment, octets, relative } from '../format.js';
@@ -197,11 +198,10 @@ function drawMessages(parent, name) {
 }
 
 function commands(name) {
-  const namespace = store.namespace === 'default' ? '' : ` -n ${store.namespace}`;
   const all = [
-    ['command.describe', `kubectl${namespace} describe iotdevice ${name}`],
-    ['command.renew', `kubectl${namespace} patch iotdevice ${name} --type merge -p "{\\"spec\\":{\\"renewal\\":{\\"trigger\\":\\"$(date -u +%FT%TZ)\\"}}}"`],
-    ['command.show', `kubectl${namespace} get secret iotdevice-${name} -o jsonpath='{.data.tls\\.crt}' | base64 -d | openssl x509 -noout -text`],
+    ['command.describe', describe(store, 'IotDevice', name)],
+    ['command.renew', renew(store, 'IotDevice', name)],
+    ['command.show', `${kubectl(store)} get secret iotdevice-${name} -o jsonpath='{.data.tls\\.crt}' | base64 -d | openssl x509 -noout -text`],
   ];
   return h('div', { class: 'commands' }, all.map(([key, text]) => h('div', {}, h('h3', {}, t(key)), code(text, t('copy.command')))));
 }

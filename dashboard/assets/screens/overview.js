@@ -186,9 +186,9 @@ function dueTile() {
     update(rows) {
       const at = now();
       const [next] = nextDue(rows, 1);
-      setText(value, next ? (next.due > at ? duration(next.due - at) : t('tile.overdue')) : '–');
+      setText(value, next ? (next.due > at ? duration(next.due - at) : at - next.due < 60_000 ? t('tile.now') : t('tile.overdue')) : '–');
       setText(note, next ? next.holder.name : t('tile.noCertificate'));
-      setAttribute(value, 'data-tone', next && next.due <= at ? 'warn' : undefined);
+      setAttribute(value, 'data-tone', next && at - next.due >= 60_000 ? 'warn' : undefined);
     },
   };
 }
@@ -233,9 +233,17 @@ function dueItem(row) {
     update({ certificate, due, renews }) {
       const at = now();
       bar.update(certificate, at);
-      setText(text, t(renews ? 'overview.renews' : 'overview.expires', { when: relative(due, at) }));
+      setText(text, dueText(due, renews, certificate.notAfter, at));
     },
   };
+}
+
+/** A renewal that is due takes seconds; one that is not done a minute later is late. */
+function dueText(due, renews, notAfter, at) {
+  if (notAfter < at) return t('overview.expired', { when: relative(notAfter, at) });
+  if (!renews) return t('overview.expires', { when: relative(due, at) });
+  if (due > at) return t('overview.renews', { when: relative(due, at) });
+  return at - due < 60_000 ? t('overview.dueNow') : t('overview.overdue', { duration: duration(at - due) });
 }
 
 function eventItem(line) {

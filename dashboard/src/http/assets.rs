@@ -21,6 +21,7 @@ macro_rules! embed {
 /// Every file under `assets/` but the page itself.
 pub(super) static ASSETS: &[Asset] = &embed![
     "app.js",
+    "audit.js",
     "chart.js",
     "dom.js",
     "format.js",
@@ -31,11 +32,13 @@ pub(super) static ASSETS: &[Asset] = &embed![
     "icons.js",
     "model.js",
     "parts.js",
+    "screens/audit.js",
     "screens/certificates.js",
     "screens/device.js",
     "screens/devices.js",
     "screens/log.js",
     "screens/overview.js",
+    "screens/rotation.js",
     "spark.js",
     "store.js",
     "style.css",

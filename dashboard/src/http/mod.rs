@@ -2,7 +2,7 @@
 //!
 //! | path | what |
 //! | --- | --- |
-//! | `/`, `/devices`, `/devices/{name}`, `/certificates`, `/log` | the page |
+//! | `/`, `/devices`, `/devices/{name}`, `/certificates`, `/log`, `/audit`, `/rotation` | the page |
 //! | `/assets/{hash}/…` | scripts, style, texts; cached for ever under their hash |
 //! | `/api/v1/state` | everything, once |
 //! | `/api/v1/stream` | what changes, from `?after=` or `Last-Event-ID` on |
@@ -65,6 +65,8 @@ pub fn router(site: Arc<Site>) -> Router {
         .route("/devices/{name}", get(page::page))
         .route("/certificates", get(page::page))
         .route("/log", get(page::page))
+        .route("/audit", get(page::page))
+        .route("/rotation", get(page::page))
         .route("/assets/{hash}/{*path}", get(assets::asset))
         .route("/api/v1/state", get(api::state))
         .route("/api/v1/devices/{name}/history", get(api::history))

@@ -1,0 +1,111 @@
+// What somebody should look at, derived from what is known: pure, tested, and with the command that helps.
+
+import { lifeLeft, presence } from './model.js';
+
+/** Loudest first. */
+export const SEVERITIES = ['critical', 'warning', 'notice'];
+
+const MINUTE = 60_000;
+/** A device that was away fetches its new certificate when it is back; one that is here has it in seconds. */
+const SWITCH_WITHIN = 5 * MINUTE;
+/** Beyond this, dates in certificates are judged wrongly at their edges: they are backdated by five minutes. */
+const CLOCK_WITHIN = 4 * MINUTE;
+/** Roots are replaced when half of their life is over; at a quarter somebody should ask why they were not. */
+const ROOT_LEFT = 0.25;
+/** Lists are signed anew at half of their life. */
+const LIST_LEFT = 0.25;
+
+const RESOURCES = { RootCA: 'rootca', MqttBroker: 'mqttbroker', Dashboard: 'dashboard', IotDevice: 'iotdevice' };
+
+/** All findings at `now`, loudest first: `{ id, rule, severity, name, href?, values, command }`. */
+export function findings(store, now) {
+  const found = [...[...store.holders.values()].flatMap((holder) => ofHolder(store, holder, now)), ...[...store.devices.values()].flatMap((device) => ofDevice(store, device, now)), ...twoAddresses(store)];
+  return found
+    .map((finding) => ({ ...finding, id: `${finding.rule}/${finding.kind}/${finding.name}`, href: finding.kind === 'IotDevice' ? `/devices/${encodeURIComponent(finding.name)}` : undefined }))
+    .sort((a, b) => SEVERITIES.indexOf(a.severity) - SEVERITIES.indexOf(b.severity) || a.id.localeCompare(b.id));
+}
+
+function ofHolder(store, holder, now) {
+  const { kind, name, state, ready } = holder;
+  const about = (rule, severity, values, command = describe(store, kind, name)) => ({ rule, severity, kind, name, values: { name, ...values }, command });
+  const found = [];
+  const [certificate] = holder.certificates;
+  const ended = certificate && certificate.notAfter < now;
+  if (kind !== 'RootCA' && (ended || state === 'Expired')) found.push(about('expired', 'critical', { at: certificate?.notAfter }));
+  else if (state === 'RenewalOverdue') found.push(about('overdue', 'warning', { at: certificate?.renewalTime }, renew(store, kind, name)));
+  else if (ready?.status === 'False' && !['Suspended', 'Revoked'].includes(state)) found.push(about('notReady', 'warning', { message: ready.message }));
+  if (holder.keyAlgorithm === 'Rsa2048') found.push(about('weakKey', 'notice', {}));
+  if (kind === 'RootCA') found.push(...ofRoot(store, holder, now, about));
+  return found;
+}
+
+function ofRoot(store, { name, root, certificates }, now, about) {
+  const found = [];
+  const active = certificates.find((certificate) => certificate.generationState === 'Active');
+  if (active && !root.rotation && lifeLeft(active, now) < ROOT_LEFT) {
+    found.push(about('rootEnding', active.notAfter < now ? 'critical' : 'warning', { at: active.notAfter }));
+  }
+  const list = root.crl;
+  if (!list) return found;
+  const left = (list.nextUpdate - now) / (list.nextUpdate - list.thisUpdate);
+  if (left < LIST_LEFT) found.push(about('listEnding', left < 0 ? 'critical' : 'warning', { at: list.nextUpdate }));
+  const behind = [...store.holders.values()].filter(({ broker }) => broker?.loaded && !broker.loaded.crlNumbers.includes(list.number));
+  if (now - list.thisUpdate > MINUTE * 3) for (const broker of behind) found.push({ ...about('listNotLoaded', 'warning', { broker: broker.name, number: list.number }, describe(store, 'MqttBroker', broker.name)), name: broker.name, kind: 'MqttBroker' });
+  return found;
+}
+
+function ofDevice(store, device, now) {
+  const { name } = device;
+  const about = (rule, severity, values, command) => ({ rule, severity, kind: 'IotDevice', name, values: { name, ...values }, command });
+  const holder = store.holders.get(`IotDevice/${name}`);
+  const here = presence(device, now) === 'online';
+  const found = [];
+  if (!holder) {
+    // Without an answer from the API nobody knows who is registered.
+    if (here && store.sources?.api.health === 'up') found.push(about('unregistered', 'warning', {}, `${kubectl(store)} get iotdevice ${name}`));
+    return found;
+  }
+  if (here && (holder.device?.revoked || holder.device?.suspended)) found.push(about('barred', 'critical', {}, describe(store, 'IotDevice', name)));
+  const [certificate] = holder.certificates;
+  const old = certificate && device.inUse && device.inUse.serialNumber !== certificate.serialNumber;
+  if (here && old && now - certificate.notBefore > SWITCH_WITHIN * 2) {
+    const command = holder.device?.simulated ? `${kubectl(store)} rollout restart deployment/iotdevice-${name}` : `${kubectl(store)} get secret ${certificate.secretName} -o jsonpath='{.data.tls\\.crt}' | base64 -d > tls.crt`;
+    found.push(about('oldCertificate', 'warning', {}, command));
+  }
+  if (here && Math.abs(device.clockAhead ?? 0) > CLOCK_WITHIN) found.push(about('clock', 'warning', { ahead: device.clockAhead }, 'timedatectl status'));
+  if (device.lost > 0) found.push(about('lost', 'notice', { count: device.lost }, `${kubectl(store)} logs deployment/iotdevice-${name} --tail 50`));
+  return found;
+}
+
+/** One identity that connects from here and from there in turn: two hold the same key. */
+function twoAddresses(store) {
+  const seen = new Map();
+  for (const { topic, payload } of store.log) {
+    if (!topic.startsWith('$SYS/broker/log/')) continue;
+    const connected = /New client connected from \[?([0-9a-f.:]+?)\]?:\d+ as ([a-z0-9-]+) /.exec(payload);
+    if (!connected) continue;
+    const [, address, name] = connected;
+    const addresses = seen.get(name) ?? [];
+    if (addresses.at(-1) !== address) addresses.push(address);
+    seen.set(name, addresses);
+  }
+  return [...seen]
+    .filter(([, addresses]) => addresses.length >= 3 && new Set(addresses).size < addresses.length)
+    .map(([name, addresses]) => ({
+      rule: 'twoAddresses',
+      severity: 'warning',
+      kind: 'IotDevice',
+      name,
+      values: { name, addresses: [...new Set(addresses)].join(', ') },
+      command: renew(store, 'IotDevice', name),
+    }));
+}
+
+/** `kubectl`, with the namespace where it is not the default one. */
+export const kubectl = ({ namespace }) => (namespace === 'default' ? 'kubectl' : `kubectl -n ${namespace}`);
+
+/** State and events of a resource. */
+export const describe = (store, kind, name) => `${kubectl(store)} describe ${RESOURCES[kind]} ${name}`;
+
+/** Renews at once with a new key; every new value of the trigger does so once. */
+export const renew = (store, kind, name) => `${kubectl(store)} patch ${RESOURCES[kind]} ${name} --type merge -p "{\\"spec\\":{\\"renewal\\":{\\"trigger\\":\\"$(date -u +%FT%TZ)\\"}}}"`;

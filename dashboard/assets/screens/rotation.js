@@ -1,0 +1,78 @@
+// The replacement of a root: where it is, how far, who is waited for.
+
+import { h } from '../dom.js';
+import { integer, moment, relative } from '../format.js';
+import { t, word } from '../i18n.js';
+import { icon } from '../icons.js';
+import { empty, stateChip } from '../parts.js';
+import { now, store } from '../store.js';
+
+const PHASES = ['Distributing', 'SwitchingServers', 'Reissuing', 'Draining', 'Retiring'];
+
+export function rotation(root) {
+  function update(changed) {
+    if (!['all', 'holders', 'tick'].some((field) => changed.has(field))) return;
+    const roots = [...store.holders.values()].filter((holder) => holder.kind === 'RootCA');
+    const minute = Math.floor(now() / 60_000);
+    const shown = JSON.stringify([roots, minute]);
+    if (root.dataset.shown === shown) return;
+    root.dataset.shown = shown;
+    root.replaceChildren(...(roots.length ? roots.map(rootPanel) : [empty(t('empty.roots'), t('empty.roots.text'))]));
+  }
+  update(new Set(['all']));
+  return { title: t('nav.rotation'), update };
+}
+
+function rootPanel({ name, certificates, root }) {
+  const { rotation, paused } = root;
+  return h(
+    'div',
+    { class: 'panel' },
+    h('div', { class: 'panel-head' }, h('h2', {}, name), h('span', { class: 'panel-note' }, root.subject), h('span', { class: 'chip', 'data-tone': rotation ? (paused ? 'warn' : 'info') : 'ok' }, icon(rotation ? (paused ? 'pause' : 'refresh') : 'check'), t(rotation ? (paused ? 'rotation.paused' : 'rotation.running') : 'rotation.none'))),
+    rotation && progress(rotation),
+    h('ul', { class: 'list' }, certificates.map(generation)),
+    h('p', { class: 'fine' }, t(safeToRemove(certificates, rotation) ? 'rotation.safe' : certificates.length > 1 ? 'rotation.unsafe' : 'rotation.single')),
+  );
+}
+
+/** Once everybody uses the new root, the operator takes the old one out; before that nobody should. */
+function safeToRemove(certificates, rotation) {
+  return certificates.length > 1 && rotation?.phase === 'Retiring';
+}
+
+function generation(certificate) {
+  const chip = stateChip('state');
+  chip.update(certificate.generationState);
+  return h(
+    'li',
+    { class: 'list-row generation' },
+    h('strong', {}, t('certificate.generation', { number: certificate.generation })),
+    chip.element,
+    h('span', { class: 'list-end', title: moment(certificate.notAfter) }, t('overview.expires', { when: relative(certificate.notAfter, now()) })),
+  );
+}
+
+function progress({ phase, reason, startedAt, trusting, reissued, total, laggards }) {
+  const current = PHASES.indexOf(phase);
+  return h(
+    'div',
+    { class: 'rotation' },
+    h(
+      'ol',
+      { class: 'phases' },
+      PHASES.map((name, index) =>
+        h('li', { class: 'phase', 'data-at': index < current ? 'done' : index === current ? 'now' : 'later', 'aria-current': index === current && 'step' }, icon(index < current ? 'check' : index === current ? 'refresh' : 'wait'), h('span', {}, word('phase', name))),
+      ),
+    ),
+    h('p', { class: 'fine' }, [reason, startedAt && t('rotation.since', { when: relative(startedAt, now()) })].filter(Boolean).join(' · ')),
+    count(t('rotation.trusting'), trusting, total),
+    count(t('rotation.reissued'), reissued, total),
+    laggards.length > 0 && h('p', { class: 'fine' }, t('rotation.laggards'), ' ', laggards.flatMap((name, index) => [index ? ', ' : '', h('a', { class: 'link', href: `/devices/${encodeURIComponent(name)}` }, name)])),
+  );
+}
+
+function count(label, done, total) {
+  const fill = h('span', { class: 'life-fill' });
+  fill.style.width = `${total ? (done / total) * 100 : 100}%`;
+  return h('div', { class: 'progress' }, h('span', {}, label), h('span', { class: 'life', 'data-tone': done === total ? 'ok' : 'info', 'aria-hidden': 'true' }, fill), h('span', { class: 'list-end' }, t('rotation.of', { done: integer(done), total: integer(total) })));
+}
