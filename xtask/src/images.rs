@@ -74,7 +74,11 @@ pub(crate) fn build(tools: &Tools, registry: Option<&str>) -> Result<Vec<Image>>
     let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
     tools.static_target(&target)?;
     step("programs", || {
-        let cargo = tools.program("cargo").args(["build", "--release", "--locked", "--target", &target]);
+        let mut cargo = tools.program("cargo").args(["build", "--release", "--locked", "--target", &target]);
+        if std::env::var_os("CARGO_INCREMENTAL").is_none() {
+            // a one-line change in the operator: seconds instead of two minutes
+            cargo = cargo.env("CARGO_INCREMENTAL", "1");
+        }
         cargo.args(RECIPES.iter().flat_map(|recipe| ["--package", recipe.package])).show()?;
         Ok(Some("built".to_owned()))
     })?;
