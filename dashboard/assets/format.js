@@ -10,6 +10,8 @@ const UNITS = [
   ['second', 1_000],
 ];
 
+const NEAR = 12 * 3_600_000;
+
 const temperatures = new Intl.NumberFormat(language, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 const rates = new Intl.NumberFormat(language, { maximumSignificantDigits: 3 });
 const integers = new Intl.NumberFormat(language);
@@ -26,8 +28,8 @@ export const celsius = (value) => temperatures.format(value);
 export const rate = (value) => (value >= 1000 ? integers.format(Math.round(value)) : rates.format(value));
 /** 5,000 */
 export const integer = (value) => integers.format(value);
-/** 22 Feb 2027 */
-export const date = (millis) => dates.format(millis);
+/** 22 Feb 2027; near to `now`, where the day says little, 14:05:09 */
+export const date = (millis, now) => (Math.abs(millis - now) < NEAR ? clocks : dates).format(millis);
 /** 22 Feb 2027, 14:05:09 */
 export const moment = (millis) => moments.format(millis);
 /** 14:05:09 */

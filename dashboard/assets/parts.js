@@ -57,14 +57,11 @@ function lifeTitle({ notBefore, renewalTime, notAfter }) {
 export function when() {
   const main = h('span', { class: 'when-main' });
   const sub = h('span', { class: 'when-sub' });
-  let shown;
   return {
     element: h('span', { class: 'when' }, main, sub),
     update(millis, now) {
       setText(main, millis ? relative(millis, now) : '–');
-      if (millis === shown) return;
-      shown = millis;
-      setText(sub, millis ? date(millis) : '');
+      setText(sub, millis ? date(millis, now) : '');
       setAttribute(main, 'title', millis ? moment(millis) : undefined);
     },
   };

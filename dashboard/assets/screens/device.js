@@ -137,8 +137,8 @@ function drawCertificate(parent, device, holder, at) {
   }
   const inUse = device.inUse?.serialNumber;
   const use = inUse === undefined ? 'unknown' : inUse === certificate.serialNumber ? 'yes' : 'no';
-  const minute = Math.floor(at / 1_000);
-  drawOnce(parent, [certificate, holder.state, holder.ready, use, holder.superseded, minute], () => {
+  const shownTimes = [relative(certificate.renewalTime, at), relative(certificate.notAfter, at), lifeLeft(certificate, at).toFixed(3)];
+  drawOnce(parent, [certificate, holder.state, holder.ready, use, holder.superseded, shownTimes], () => {
     const chip = stateChip('state');
     chip.update(holder.state ?? 'Pending');
     const facts = [
@@ -170,7 +170,7 @@ function timeline(certificate, at) {
   const here = h('span', { class: 'timeline-here' });
   here.style.left = `${(part(at) * 100).toFixed(2)}%`;
   const mark = h('span', { class: 'timeline-mark' });
-  const renews = h('span', { class: 'timeline-label' }, h('b', {}, t('certificate.renews')), h('span', { title: moment(renewalTime) }, `${date(renewalTime)} · ${relative(renewalTime, at)}`));
+  const renews = h('span', { class: 'timeline-label' }, h('b', {}, t('certificate.renews')), h('span', { title: moment(renewalTime) }, `${date(renewalTime, at)} · ${relative(renewalTime, at)}`));
   const place = Math.min(75, Math.max(25, part(renewalTime) * 100));
   mark.style.left = `${(part(renewalTime) * 100).toFixed(2)}%`;
   renews.style.left = `${place.toFixed(2)}%`;
@@ -181,9 +181,9 @@ function timeline(certificate, at) {
     h(
       'div',
       { class: 'timeline-labels' },
-      h('span', { class: 'timeline-label first' }, h('b', {}, t('certificate.issued')), h('span', { title: moment(notBefore) }, date(notBefore))),
+      h('span', { class: 'timeline-label first' }, h('b', {}, t('certificate.issued')), h('span', { title: moment(notBefore) }, date(notBefore, at))),
       renews,
-      h('span', { class: 'timeline-label last' }, h('b', {}, t('certificate.expires')), h('span', { title: moment(notAfter) }, `${date(notAfter)} · ${relative(notAfter, at)}`)),
+      h('span', { class: 'timeline-label last' }, h('b', {}, t('certificate.expires')), h('span', { title: moment(notAfter) }, `${date(notAfter, at)} · ${relative(notAfter, at)}`)),
     ),
   );
 }

@@ -73,8 +73,9 @@ function choose(devices, at) {
   return devices.sort((a, b) => rank[presence(a, at)] - rank[presence(b, at)] || byName(a, b)).slice(0, CARDS);
 }
 
+/** Who came, who went, what was refused; that a socket opened or a cipher was chosen stands in the log. */
 function brokerEvents() {
-  return store.log.filter((line) => isBrokerEvent(line) && !line.topic.includes('/log/M')).slice(-EVENTS).reverse();
+  return store.log.filter((line) => isBrokerEvent(line) && !/^(New connection from|Client \S+ negotiated) /.test(brokerText(line.payload))).slice(-EVENTS).reverse();
 }
 
 function card(device) {
