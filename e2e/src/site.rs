@@ -134,7 +134,9 @@ pub async fn default_site(test: &str, body: impl AsyncFnOnce(&Site) -> Result<()
 
 impl Site {
     async fn connect(test: &str) -> Result<Self> {
+        static DEFINITIONS: OnceCell<()> = OnceCell::const_new();
         let beside_others = CLUSTER.read().await;
+        DEFINITIONS.get_or_try_init(refresh_definitions).await?;
         let client = Client::try_default()
             .await
             .context("no cluster: set KUBECONFIG, or run `cargo xtask test e2e`, which makes one")?;
@@ -351,6 +353,19 @@ impl Site {
         let of = format!("{}={},{}={name}", names::LABEL_KIND, K::kind(&()), names::LABEL_NAME);
         Ok(self.api::<Pod>().list(&ListParams::default().labels(&of)).await?.items)
     }
+}
+
+/// Helm leaves definitions alone that an earlier installation has left behind.
+async fn refresh_definitions() -> Result<()> {
+    let kubectl = || program("kubectl");
+    if kubectl().args(["get", "customresourcedefinition", "rootcas.ca-iot.dev"]).run().await?.succeeded() {
+        kubectl()
+            .args(["apply", "--server-side", "--force-conflicts", "--field-manager=ca-iot", "--filename"])
+            .arg(environment::chart().join("crds"))
+            .succeeds()
+            .await?;
+    }
+    Ok(())
 }
 
 fn is_gone(namespace: Option<&Namespace>) -> bool {

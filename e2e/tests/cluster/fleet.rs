@@ -81,6 +81,34 @@ async fn a_third_device_is_ready_within_2_s_and_its_first_reading_is_on_the_page
     .await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a cluster: cargo xtask test e2e"]
+async fn an_operator_that_is_killed_goes_on_where_it_was() -> Result<()> {
+    site("killed", async |site| {
+        site.apply::<RootCA>("root-ca", json!({"subject": {"commonName": "e2e"}})).await?;
+        site.apply::<MqttBroker>("mosquitto", json!({})).await?;
+        site.apply::<Dashboard>("dashboard", json!({})).await?;
+        for number in 1..=40 {
+            site.apply::<IotDevice>(&format!("before-{number}"), json!({})).await?;
+        }
+        site.ready::<Dashboard>("dashboard").await?;
+        site.ready::<IotDevice>("before-40").await?;
+        let before = site.identity::<IotDevice>("before-1").await?.certificate()?;
+
+        let operator = "app.kubernetes.io/name=operator";
+        site.kubectl(&["delete", "pods", "--selector", operator, "--grace-period=0", "--force"]).await?;
+        site.apply::<IotDevice>("after", json!({})).await?;
+        site.apply::<IotDevice>("before-2", json!({"renewal": {"trigger": "1"}})).await?;
+        let from = Instant::now();
+        site.ready::<IotDevice>("after").await?;
+        site.ready::<IotDevice>("before-2").await?;
+        measured("a killed operator works again after", format_args!("{:.1?}", from.elapsed()))?;
+        ensure!(site.identity::<IotDevice>("before-1").await?.certificate()? == before, "issued for nothing");
+        Ok(())
+    })
+    .await
+}
+
 /// From just before a device is applied until …
 struct Times {
     ready: Duration,

@@ -4,6 +4,7 @@ mod chart;
 mod devices;
 mod fleet;
 mod page;
+mod refusals;
 mod renewals;
 mod roots;
 mod stock_clients;

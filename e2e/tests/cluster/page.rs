@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use e2e::{default_site, environment, page::Page, patience};
 
 /// Two readings, the slower sample sends every 5 s; and the first start of a thermometer.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a cluster: cargo xtask test e2e"]

@@ -8,7 +8,6 @@ use e2e::{
     Site,
     environment::{measured, soak},
     handshake, site,
-    site::Reported,
     subscriber::{Account, Subscriber},
 };
 use kube::ResourceExt as _;
@@ -36,7 +35,7 @@ async fn no_reading_is_lost_while_device_and_broker_renew_their_two_minute_certi
         let watcher = site.identity::<IotDevice>("watcher").await?;
         let address = site.broker_address("mosquitto").await?;
         let mut subscriber = Subscriber::open(address.clone(), &watcher, "devices/kitchen/#").await?;
-        subscriber.hears("devices/kitchen/telemetry", Duration::from_secs(60)).await?;
+        subscriber.hears("devices/kitchen/telemetry", Duration::from_mins(1)).await?;
         let pods = pods(site).await?;
         site.is_light();
 
