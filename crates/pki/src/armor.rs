@@ -56,18 +56,49 @@ pub(crate) fn decode_one(text: &str, expected: &'static str, synonyms: &[&str]) 
 /// Every block whatever its label; at least one.
 pub(crate) fn blocks(text: &str, expected: &'static str) -> Result<Vec<Pem>, PemError> {
     let blocks = pem::parse_many(text).map_err(|error| PemError::Malformed(error.to_string()))?;
-    if !blocks.is_empty() {
-        return Ok(blocks);
+    // The parser skips what it cannot recognise, a block that was cut off included.
+    if blocks.len() != text.matches("-----BEGIN ").count() {
+        return Err(PemError::Malformed("a block that begins does not end".to_owned()));
     }
-    // The parser skips what it cannot recognise, a cut-off block included.
-    Err(if text.contains("-----BEGIN") {
-        PemError::Malformed("a block that begins does not end".to_owned())
-    } else {
-        PemError::Empty { expected }
-    })
+    if blocks.is_empty() {
+        return Err(PemError::Empty { expected });
+    }
+    Ok(blocks)
 }
 
 /// One block with LF line endings and a final newline.
 pub(crate) fn encode(label: &str, der: &[u8]) -> String {
     pem::encode_config(&Pem::new(label, der), EncodeConfig::new().set_line_ending(LineEnding::LF))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_that_was_cut_off_is_refused_instead_of_being_read_in_part() {
+        let whole = encode("CERTIFICATE", b"one") + &encode("CERTIFICATE", b"two");
+        assert_eq!(decode_all(&whole, "CERTIFICATE", &[]).unwrap(), [b"one", b"two"]);
+
+        let cut = &whole[..whole.len() - 10];
+        let error = decode_all(cut, "CERTIFICATE", &[]).unwrap_err();
+        assert_eq!(error.to_string(), "is not valid PEM: a block that begins does not end");
+    }
+
+    #[test]
+    fn explanations_around_the_blocks_do_not_matter() {
+        let text = format!("subject=CN = x\n{}\nthat was it\n", encode("CERTIFICATE", b"one"));
+        assert_eq!(decode_one(&text, "CERTIFICATE", &[]).unwrap(), b"one");
+    }
+
+    #[test]
+    fn an_error_says_what_was_found_and_what_was_expected() {
+        let key = encode("PRIVATE KEY", b"secret");
+        let error = decode_one(&key, "CERTIFICATE", &[]).unwrap_err();
+        assert_eq!(error.to_string(), r#"holds a PEM block "PRIVATE KEY" where "CERTIFICATE" is expected"#);
+        let error = decode_one("", "CERTIFICATE", &[]).unwrap_err();
+        assert_eq!(error.to_string(), "holds no PEM block: expected -----BEGIN CERTIFICATE-----");
+        let error = decode_one(&key.repeat(3), "PRIVATE KEY", &[]).unwrap_err();
+        assert_eq!(error.to_string(), "holds 3 PEM blocks where exactly one is expected");
+    }
 }

@@ -65,10 +65,9 @@ pub(crate) struct Name {
 }
 
 #[derive(Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a yes or no of its own in a certificate")]
 struct Extensions {
-    dns_names: Vec<String>,
-    ip_addresses: Vec<IpAddr>,
-    uris: Vec<String>,
+    names: AlternativeNames,
     subject_key_id: Option<Vec<u8>>,
     authority_key_id: Option<Vec<u8>>,
     is_ca: bool,
@@ -179,17 +178,17 @@ impl Certificate {
 
     /// The DNS names among the alternative names.
     pub fn dns_names(&self) -> &[String] {
-        &self.extensions.dns_names
+        &self.extensions.names.dns_names
     }
 
     /// The IP addresses among the alternative names.
     pub fn ip_addresses(&self) -> &[IpAddr] {
-        &self.extensions.ip_addresses
+        &self.extensions.names.ip_addresses
     }
 
     /// The URIs among the alternative names.
     pub fn uris(&self) -> &[String] {
-        &self.extensions.uris
+        &self.extensions.names.uris
     }
 
     /// The subject key identifier (RFC 5280, 4.2.1.2).
@@ -289,7 +288,7 @@ impl Extensions {
         for extension in certificate.extensions() {
             match extension.parsed_extension() {
                 ParsedExtension::SubjectAlternativeName(names) => {
-                    extensions.read_names(&names.general_names)?
+                    extensions.read_names(&names.general_names)?;
                 }
                 ParsedExtension::SubjectKeyIdentifier(id) => extensions.subject_key_id = Some(id.0.to_vec()),
                 ParsedExtension::AuthorityKeyIdentifier(authority) => {
@@ -319,14 +318,6 @@ impl Extensions {
             }
         }
         Ok(extensions)
-    }
-
-    fn read_names(&mut self, names: &[GeneralName<'_>]) -> Result<(), String> {
-        let AlternativeNames { dns_names, ip_addresses, uris } = AlternativeNames::of(names)?;
-        self.dns_names = dns_names;
-        self.ip_addresses = ip_addresses;
-        self.uris = uris;
-        Ok(())
     }
 
     fn read_distribution_points(&mut self, points: &x509_parser::extensions::CRLDistributionPoints<'_>) {
@@ -380,5 +371,42 @@ pub(crate) fn same_key_id(authority: Option<&[u8]>, subject: Option<&[u8]>) -> b
     match (authority, subject) {
         (Some(authority), Some(subject)) => authority == subject,
         _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+
+    #[test]
+    fn what_is_no_certificate_is_refused_by_name() {
+        let refused = |der: &[u8]| Certificate::from_der(der).unwrap_err().to_string();
+        let root = sample::root();
+        let der = root.certificate().der();
+        assert!(refused(b"garbage").contains("cannot be read"));
+        assert!(refused(&der[..der.len() - 1]).contains("cannot be read"));
+        assert!(refused(&[der, b"x"].concat()).contains("something behind it"));
+    }
+
+    #[test]
+    fn a_certificate_survives_being_stored_and_loaded() {
+        let root = sample::root();
+        let certificate = root.certificate();
+        assert_eq!(&Certificate::from_pem(&certificate.to_pem()).unwrap(), certificate);
+        assert_eq!(certificate.fingerprint().len(), 64);
+        assert_eq!(Certificate::all_from_pem(&certificate.to_pem().repeat(2)).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_certificate_that_was_changed_after_signing_is_noticed() {
+        let root = sample::root();
+        let leaf = sample::issue(&root, &sample::leaf_profile(Usage::Client), &sample::key());
+        let mut der = leaf.der().to_vec();
+        let name = der.windows(9).rposition(|window| window == b"device001").unwrap();
+        der[name + 8] = b'2';
+        let forged = Certificate::from_der(der).unwrap();
+        let error = forged.check_signed_by(root.certificate()).unwrap_err();
+        assert!(error.to_string().contains("was not made by the key of \"C=TW, CN=Site CA g1\""), "{error}");
     }
 }

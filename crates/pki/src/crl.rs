@@ -341,3 +341,102 @@ impl fmt::Debug for Crl {
         write!(f, "Crl({}, number {}, {} revoked)", self.issuer.text, self.number, self.revoked.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::{self, DAY};
+    use crate::{RootProfile, SigningRoot};
+
+    #[test]
+    fn a_list_survives_being_stored_and_loaded() {
+        let list = sample::root().sign_crl(&sample::empty_list(u64::MAX), sample::now()).unwrap();
+        assert_eq!(list.number(), u64::MAX);
+        assert_eq!(list.revoked().len(), 0);
+        assert_eq!(Crl::from_pem(&list.to_pem()).unwrap(), list);
+        assert_eq!(Crl::all_from_pem(&list.to_pem().repeat(2)).unwrap(), [list.clone(), list]);
+    }
+
+    #[test]
+    fn every_reason_comes_back_as_it_was_given() {
+        let root = sample::root();
+        let reasons = [
+            RevocationReason::Unspecified,
+            RevocationReason::KeyCompromise,
+            RevocationReason::CaCompromise,
+            RevocationReason::AffiliationChanged,
+            RevocationReason::Superseded,
+            RevocationReason::CessationOfOperation,
+            RevocationReason::CertificateHold,
+            RevocationReason::PrivilegeWithdrawn,
+        ];
+        let revoked_at = "2026-01-01T00:00:00Z".parse().unwrap();
+        let entries = (1..).zip(reasons).map(|(number, reason)| RevokedCertificate {
+            serial: sample::serial(number),
+            revoked_at,
+            reason,
+        });
+        let contents = CrlContents { revoked: entries.collect(), ..sample::empty_list(1) };
+        let list = root.sign_crl(&contents, sample::now()).unwrap();
+        assert!(list.revoked().eq(&contents.revoked));
+        for reason in reasons {
+            assert_eq!(serde_json::to_string(&reason).unwrap(), format!("\"{reason}\""));
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_was_revoked_twice_is_listed_once_since_the_first_time() {
+        let entry = |revoked_at: &str, reason| RevokedCertificate {
+            serial: sample::serial(1),
+            revoked_at: revoked_at.parse().unwrap(),
+            reason,
+        };
+        let later = entry("2026-02-02T00:00:00Z", RevocationReason::Superseded);
+        let earlier = entry("2026-02-01T00:00:00Z", RevocationReason::KeyCompromise);
+        let contents = CrlContents { revoked: vec![later, earlier, later], ..sample::empty_list(1) };
+        let list = sample::root().sign_crl(&contents, sample::now()).unwrap();
+        assert!(list.revoked().eq([&earlier]));
+    }
+
+    #[test]
+    fn the_list_of_another_root_is_refused() {
+        let root = sample::root();
+        let list = root.sign_crl(&sample::empty_list(1), sample::now()).unwrap();
+        list.verify(root.certificate()).unwrap();
+
+        let same_name = sample::root();
+        assert!(matches!(list.verify(same_name.certificate()), Err(CrlError::WrongIssuer { .. })));
+        let other = RootProfile { generation: 2, ..sample::root_profile() };
+        let other = SigningRoot::generate(&other, sample::serial(3), sample::now()).unwrap();
+        let error = list.verify(other.certificate()).unwrap_err().to_string();
+        assert!(error.contains("from \"C=TW, CN=Site CA g1\", not from \"C=TW, CN=Site CA g2\""), "{error}");
+    }
+
+    #[test]
+    fn a_list_that_was_changed_after_signing_is_refused() {
+        let root = sample::root();
+        let list = root.sign_crl(&sample::empty_list(1), sample::now()).unwrap();
+        let mut der = list.der().to_vec();
+        let next_update = der.windows(13).rposition(|window| window == b"260308120000Z").unwrap();
+        der[next_update] = b'3';
+        let forged = Crl::from_der(der).unwrap();
+        forged.check_dates(sample::now() + 30 * DAY).unwrap();
+        assert!(matches!(forged.verify(root.certificate()), Err(CrlError::Signature(_))));
+    }
+
+    #[test]
+    fn ten_thousand_entries_take_less_than_the_65_bytes_each_that_the_limits_count_with() {
+        let revoked_at = "2026-01-01T00:00:00Z".parse().unwrap();
+        let entries = (0..10_000_u32).map(|number| {
+            let mut octets = [0; SerialNumber::OCTETS];
+            octets[16..].copy_from_slice(&number.to_be_bytes());
+            let serial = SerialNumber::from_random(octets);
+            RevokedCertificate { serial, revoked_at, reason: RevocationReason::Superseded }
+        });
+        let contents = CrlContents { revoked: entries.collect(), ..sample::empty_list(1) };
+        let list = sample::root().sign_crl(&contents, sample::now()).unwrap();
+        assert_eq!(list.revoked().len(), 10_000);
+        let each = list.to_pem().len() / 10_000;
+        assert!(each <= 75, "{each} bytes of PEM for an entry");
+    }
+}

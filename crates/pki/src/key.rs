@@ -322,3 +322,67 @@ fn modulus_bits(modulus: &[u8]) -> usize {
     };
     significant.len() * 8 - significant[0].leading_zeros() as usize
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+
+    #[test]
+    fn a_key_survives_being_stored_and_loaded() {
+        for algorithm in [KeyAlgorithm::EcdsaP256, KeyAlgorithm::EcdsaP384, KeyAlgorithm::Ed25519] {
+            let key = PrivateKey::generate(algorithm).unwrap();
+            let pem = key.to_pem();
+            assert!(pem.starts_with("-----BEGIN PRIVATE KEY-----\n"), "PKCS#8 with LF line ends");
+            let loaded = PrivateKey::from_pem(&pem).unwrap();
+            assert_eq!(loaded.algorithm(), algorithm);
+            assert_eq!(loaded.public_key(), key.public_key());
+            assert_eq!(loaded.to_pem(), pem);
+        }
+    }
+
+    #[test]
+    fn a_private_key_never_shows_in_a_log_line() {
+        let key = sample::key();
+        assert_eq!(format!("{key:?}"), "PrivateKey(EcdsaP256, <redacted>)");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_key_file_is_said_by_name() {
+        let refused = |text: &str| PrivateKey::from_pem(text).unwrap_err();
+        assert_eq!(refused(&armor::encode("ENCRYPTED PRIVATE KEY", b"x")), KeyError::Encrypted);
+        let legacy = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\n\
+                      AAAA\n-----END RSA PRIVATE KEY-----\n";
+        assert_eq!(refused(legacy), KeyError::Encrypted);
+        assert_eq!(refused(&armor::encode("PRIVATE KEY", b"garbage")), KeyError::Unreadable);
+        assert!(matches!(refused("garbage"), KeyError::Pem(PemError::Empty { .. })));
+        let certificate = sample::root().certificate().to_pem();
+        assert!(matches!(refused(&certificate), KeyError::Pem(PemError::WrongLabel { .. })));
+        let two = sample::key().to_pem().repeat(2);
+        assert!(matches!(refused(&two), KeyError::Pem(PemError::Several(2))));
+    }
+
+    #[test]
+    fn a_compressed_point_is_refused_because_many_clients_cannot_read_it() {
+        let key = sample::key();
+        let uncompressed = key.public_key().to_der();
+        let (head, point) = uncompressed.split_at(uncompressed.len() - 65);
+        let mut compressed = head.to_vec();
+        // The lengths of the two wrappers shrink by the 32 octets of the y coordinate.
+        compressed[1] -= 32;
+        let bit_string_length = compressed.len() - 2;
+        compressed[bit_string_length] -= 32;
+        compressed.push(2 + (point[64] & 1));
+        compressed.extend_from_slice(&point[1..33]);
+        assert_eq!(PublicKey::from_der(&compressed).unwrap_err(), KeyError::CompressedPoint);
+    }
+
+    #[test]
+    fn the_schema_of_the_algorithms_is_a_plain_list_of_names() {
+        let names: Vec<_> =
+            KeyAlgorithm::ALL.iter().map(|name| serde_json::to_string(name).unwrap()).collect();
+        let shown = KeyAlgorithm::ALL.map(|name| format!("\"{name}\""));
+        assert_eq!(names, shown);
+        assert_eq!(serde_json::to_string(&KeyAlgorithm::default()).unwrap(), r#""EcdsaP256""#);
+    }
+}

@@ -27,6 +27,8 @@ mod profile;
 mod renewal;
 mod request;
 mod root;
+#[cfg(test)]
+mod sample;
 mod serial;
 mod signing;
 mod trust;

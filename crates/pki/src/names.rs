@@ -106,3 +106,88 @@ pub fn check_crl_distribution_url(url: &str) -> Result<(), NameError> {
 fn is_uri_octet(octet: u8) -> bool {
     octet.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(&octet)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(result: Result<(), NameError>) -> String {
+        result.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_names_of_services_hosts_and_devices_are_accepted() {
+        for name in [
+            "localhost",
+            "mqttbroker-mosquitto.iot.svc.cluster.local",
+            "xn--fiqs8s.example",
+            "1.sensor",
+            "A-1.B",
+        ] {
+            check_dns_name(name).unwrap();
+        }
+        check_dns_name(&["a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(61)].join(".")).unwrap();
+    }
+
+    #[test]
+    fn a_refused_dns_name_comes_with_what_to_write_instead() {
+        for (name, hint) in [
+            ("", "leave it out"),
+            ("bücher.example", "write the xn-- form"),
+            ("*.example", "write every name in full"),
+            ("example.", "write it without"),
+            ("10.0.0.1", "write it under ipAddresses"),
+            ("::1", "write it under ipAddresses"),
+            ("a..b", "two dots in a row"),
+            (".a", "two dots in a row or begins with one"),
+            ("-a.b", "hyphen"),
+            ("a.b-", "hyphen"),
+            ("a_b", "only letters, digits, hyphens and dots"),
+            ("a b", "only letters, digits, hyphens and dots"),
+            ("a\0b", "only letters, digits, hyphens and dots"),
+            ("host.42", "ends in a number"),
+        ] {
+            let problem = problem(check_dns_name(name));
+            assert!(problem.contains(hint), "{name:?}: {problem}");
+        }
+        assert!(problem(check_dns_name(&"a".repeat(64))).contains("more than 63"));
+        assert!(problem(check_dns_name(&vec!["a".repeat(63); 4].join("."))).contains("longer than 253"));
+    }
+
+    #[test]
+    fn absolute_uris_are_accepted() {
+        for uri in [
+            "urn:example:device001",
+            "spiffe://site/ns/iot/device001",
+            "https://[2001:db8::1]:8443/a?b=c%20d#e",
+            "tag:example.org,2026:sensor",
+        ] {
+            check_uri(uri).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_refused_uri_comes_with_what_to_write_instead() {
+        for (uri, hint) in [
+            ("device001", "no scheme"),
+            ("1a:b", "no valid scheme"),
+            (":b", "no valid scheme"),
+            ("urn:", "nothing after the scheme"),
+            ("https:///path", "no host"),
+            ("urn:a b", "%XX"),
+            ("urn:a\nb", "%XX"),
+            ("urn:größe", "%XX"),
+            ("urn:a%2", "two hexadecimal digits"),
+            ("urn:a%zz", "two hexadecimal digits"),
+        ] {
+            let problem = problem(check_uri(uri));
+            assert!(problem.contains(hint), "{uri:?}: {problem}");
+        }
+    }
+
+    #[test]
+    fn a_crl_is_fetched_over_http() {
+        check_crl_distribution_url("http://operator.iot.svc/ca.crl").unwrap();
+        assert!(problem(check_crl_distribution_url("ldap://directory/ca")).contains("http://"));
+    }
+}

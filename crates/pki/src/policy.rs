@@ -182,7 +182,7 @@ impl IssueReason {
 }
 
 impl fmt::Display for IssueReason {
-    /// A clause that fits behind "because": `its Secret is missing`.
+    /// A clause that fits behind "because".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::SecretMissing => f.write_str("there is no Secret with a certificate yet"),
@@ -201,5 +201,160 @@ impl fmt::Display for IssueReason {
                 write!(f, "renewal is due since {since}; the certificate expires at {not_after}")
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Usage;
+    use crate::sample::{self, DAY, now};
+
+    #[test]
+    fn the_first_thing_that_is_wrong_is_the_reason_to_issue() {
+        let (root, other) = (sample::root(), sample::root());
+        let (key, stranger) = (sample::key(), sample::key());
+        let profile = sample::leaf_profile(Usage::Client);
+        let leaf = sample::issue(&root, &profile, &key).to_pem();
+        let (key, stranger) = (key.to_pem(), stranger.to_pem());
+        let hash = profile.hash();
+
+        // Everything is wrong at once. From one line to the next one thing is put right, and the next reason shows.
+        let mut wanted = Wanted {
+            profile_hash: &hash,
+            root: other.certificate(),
+            root_generation: 2,
+            trigger: Some("monday"),
+            key_holder: KeyHolder::Secret,
+            renew_before: None,
+            seed: "uid",
+        };
+        let mut now = now() + 100 * DAY;
+        let mut stored = Stored::default();
+        let reason =
+            |stored: Option<&Stored<'_>>, wanted: &Wanted<'_>, now| match examine(stored, wanted, now) {
+                Verdict::Issue { because } => because.to_string(),
+                Verdict::Keep { .. } => "keep".to_owned(),
+            };
+
+        assert_eq!(reason(None, &wanted, now), "there is no Secret with a certificate yet");
+        assert_eq!(reason(Some(&stored), &wanted, now), "the Secret cannot be used: tls.crt is missing");
+        stored.certificate = Some(&leaf);
+        assert_eq!(reason(Some(&stored), &wanted, now), "the Secret cannot be used: tls.key is missing");
+        stored.key = Some(&stranger);
+        assert_eq!(reason(Some(&stored), &wanted, now), "the key does not belong to the certificate");
+        stored.key = Some(&key);
+        assert_eq!(
+            reason(Some(&stored), &wanted, now),
+            "the spec asks for something else than what was issued"
+        );
+        stored.profile_hash = Some(&hash);
+        assert_eq!(
+            reason(Some(&stored), &wanted, now),
+            "generation 2 of the root signs now, and it is not known which one signed it"
+        );
+        stored.root_generation = Some(1);
+        assert_eq!(
+            reason(Some(&stored), &wanted, now),
+            "generation 2 of the root signs now, it was signed by generation 1"
+        );
+        wanted.root_generation = 1;
+        assert_eq!(reason(Some(&stored), &wanted, now), "the certificate was not signed by the present root");
+        wanted.root = root.certificate();
+        assert_eq!(reason(Some(&stored), &wanted, now), "spec.renewal.trigger changed to \"monday\"");
+        stored.trigger = Some("monday");
+        // A third of 90 days before its end is 12:00 on 30 April; the rest is the jitter of this seed.
+        assert_eq!(
+            reason(Some(&stored), &wanted, now),
+            "renewal is due since 2026-04-30T05:19:46Z; the certificate expires at 2026-05-30T12:00:00Z"
+        );
+        now -= 99 * DAY;
+        assert_eq!(reason(Some(&stored), &wanted, now), "keep");
+    }
+
+    #[test]
+    fn a_trigger_that_is_removed_renews_nothing() {
+        let root = sample::root();
+        let key = sample::key();
+        let profile = sample::leaf_profile(Usage::Client);
+        let leaf = sample::issue(&root, &profile, &key);
+        let (pem, key, hash) = (leaf.to_pem(), key.to_pem(), profile.hash());
+        let stored = Stored {
+            certificate: Some(&pem),
+            key: Some(&key),
+            profile_hash: Some(&hash),
+            root_generation: Some(1),
+            trigger: Some("monday"),
+        };
+        let wanted = Wanted {
+            profile_hash: &hash,
+            root: root.certificate(),
+            root_generation: 1,
+            trigger: None,
+            key_holder: KeyHolder::Secret,
+            renew_before: Some(10 * DAY),
+            seed: "uid",
+        };
+        let Verdict::Keep { certificate, renewal_time } = examine(Some(&stored), &wanted, now()) else {
+            panic!("it is kept");
+        };
+        assert_eq!(*certificate, leaf);
+        let early = "2026-05-19T12:00:00Z".parse().unwrap()..="2026-05-20T12:00:00Z".parse().unwrap();
+        assert!(
+            early.contains(&renewal_time),
+            "10 days before the end and up to a day earlier: {renewal_time}"
+        );
+    }
+
+    #[test]
+    fn a_device_that_keeps_its_key_needs_none_in_the_secret_but_gets_a_new_certificate_for_a_new_request() {
+        let root = sample::root();
+        let key = sample::key();
+        let profile = sample::leaf_profile(Usage::Client);
+        let pem = sample::issue(&root, &profile, &key).to_pem();
+        let hash = profile.hash();
+        let stored = Stored {
+            certificate: Some(&pem),
+            profile_hash: Some(&hash),
+            root_generation: Some(1),
+            ..Stored::default()
+        };
+        let wanted = |public_key| Wanted {
+            profile_hash: &hash,
+            root: root.certificate(),
+            root_generation: 1,
+            trigger: None,
+            key_holder: KeyHolder::Device(public_key),
+            renew_before: None,
+            seed: "uid",
+        };
+        assert!(matches!(examine(Some(&stored), &wanted(key.public_key()), now()), Verdict::Keep { .. }));
+        let new = sample::key();
+        let because = IssueReason::KeyMismatch;
+        assert_eq!(examine(Some(&stored), &wanted(new.public_key()), now()), Verdict::Issue { because });
+    }
+
+    #[test]
+    fn a_damaged_secret_is_named_with_the_damage() {
+        let root = sample::root();
+        let stored = Stored { certificate: Some("garbage"), ..Stored::default() };
+        let wanted = Wanted {
+            profile_hash: "",
+            root: root.certificate(),
+            root_generation: 1,
+            trigger: None,
+            key_holder: KeyHolder::Secret,
+            renew_before: None,
+            seed: "uid",
+        };
+        let Verdict::Issue { because } = examine(Some(&stored), &wanted, now()) else {
+            panic!("it is issued");
+        };
+        assert_eq!(because.as_str(), "DataUnreadable");
+        assert_eq!(
+            because.to_string(),
+            "the Secret cannot be used: tls.crt: the certificate holds no PEM block: \
+             expected -----BEGIN CERTIFICATE-----"
+        );
     }
 }

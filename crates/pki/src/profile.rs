@@ -346,3 +346,131 @@ impl Canonical {
         hex::encode(&self.0.finish().as_ref()[..16])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::sample;
+
+    #[test]
+    fn a_subject_that_does_not_fit_is_refused_with_the_name_of_the_field() {
+        let subject = || Subject::new("device001").unwrap();
+        let refused = |subject: Subject| subject.check().unwrap_err().to_string();
+
+        assert_eq!(
+            refused(Subject { common_name: " ".into(), ..subject() }),
+            "commonName is empty: write something, or leave it out if it is optional"
+        );
+        assert_eq!(
+            refused(Subject { organization: Some("溫".repeat(65)), ..subject() }),
+            "organization has 65 characters: at most 64 fit"
+        );
+        assert!(
+            refused(Subject { organizational_unit: Some("a\nb".into()), ..subject() })
+                .contains("organizationalUnit")
+        );
+        assert!(refused(Subject { state: Some("s".repeat(129)), ..subject() }).contains("state has 129"));
+        assert!(refused(Subject { locality: Some(" Taipei".into()), ..subject() }).contains("locality"));
+        for country in ["tw", "TWN", "T", "T1", "台灣"] {
+            let problem = refused(Subject { country: Some(country.into()), ..subject() });
+            assert!(problem.contains("write the two capital letters"), "{problem}");
+        }
+        let longest =
+            Subject { organization: Some("溫".repeat(64)), state: Some("s".repeat(128)), ..subject() };
+        longest.check().unwrap();
+    }
+
+    #[test]
+    fn a_common_name_that_means_something_to_the_broker_is_refused() {
+        for name in ["+", "#", "a/b", "$SYS", "Device", "-a", "a..b", "裝置"] {
+            let profile =
+                LeafProfile { subject: Subject::new(name).unwrap(), ..sample::leaf_profile(Usage::Client) };
+            assert!(matches!(profile.check(), Err(ProfileError::CommonName(_))), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_root_leaves_room_for_its_generation() {
+        let mut profile = RootProfile { generation: 12, ..sample::root_profile() };
+        profile.subject.common_name = "r".repeat(60);
+        profile.check().unwrap();
+        assert!(profile.common_name().ends_with("r g12"));
+        profile.subject.common_name.push('r');
+        assert!(profile.check().unwrap_err().to_string().contains("at most 60"));
+    }
+
+    #[test]
+    fn a_name_that_was_asked_for_twice_is_written_once() {
+        let mut profile = sample::leaf_profile(Usage::Server);
+        profile.dns_names = vec!["b.example".into(), "a.example".into(), "b.example".into()];
+        let names = profile.alternative_names().unwrap();
+        assert_eq!(names.len(), 4);
+        assert_eq!(names[0], SanType::DnsName("b.example".try_into().unwrap()), "the order is kept");
+    }
+
+    #[test]
+    fn the_order_and_repetition_of_names_do_not_make_another_profile() {
+        let mut profile = sample::leaf_profile(Usage::Server);
+        profile.dns_names = vec!["a.example".into(), "b.example".into()];
+        profile.ip_addresses = vec![[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
+        let hash = profile.hash();
+        profile.dns_names = vec!["b.example".into(), "A.example".into(), "b.example".into()];
+        profile.ip_addresses.reverse();
+        assert_eq!(profile.hash(), hash);
+        assert_eq!(hash.len(), 32);
+    }
+
+    #[test]
+    fn every_field_makes_another_profile() {
+        type Change = fn(&mut LeafProfile);
+        let changes: [Change; 14] = [
+            |_| (),
+            |profile| profile.subject.common_name = "other".into(),
+            |profile| profile.subject.organization = Some("x".into()),
+            |profile| profile.subject.organizational_unit = Some("x".into()),
+            |profile| profile.subject.country = Some("x".into()),
+            |profile| profile.subject.state = Some("x".into()),
+            |profile| profile.subject.locality = Some("x".into()),
+            |profile| profile.dns_names.push("x".into()),
+            |profile| profile.ip_addresses.clear(),
+            |profile| profile.uris.push("x".into()),
+            |profile| profile.usage = Usage::Server,
+            |profile| profile.key_algorithm = KeyAlgorithm::Rsa2048,
+            |profile| profile.duration += Duration::from_nanos(1),
+            |profile| profile.crl_distribution_url = Some("x".into()),
+        ];
+        let hashes: std::collections::BTreeSet<_> = changes
+            .iter()
+            .map(|change| {
+                let mut profile = sample::leaf_profile(Usage::Client);
+                change(&mut profile);
+                profile.hash()
+            })
+            .collect();
+        assert_eq!(hashes.len(), changes.len());
+    }
+
+    #[test]
+    fn the_hash_stays_the_same_from_release_to_release() {
+        // Another value here renews every certificate of every fleet when the operator is updated.
+        assert_eq!(sample::leaf_profile(Usage::Client).hash(), "be7a15815e9e2bffb32f5ee842f709be");
+    }
+
+    proptest! {
+        #[test]
+        fn what_moves_from_one_field_to_the_next_makes_another_profile(
+            names in prop::collection::btree_set("[a-c]{1,3}", 0..4),
+            others in prop::collection::btree_set("[a-c]{1,3}", 0..4),
+        ) {
+            let profile = |dns_names: &std::collections::BTreeSet<String>, uris: &std::collections::BTreeSet<String>| LeafProfile {
+                dns_names: dns_names.iter().cloned().collect(),
+                uris: uris.iter().cloned().collect(),
+                ..sample::leaf_profile(Usage::Client)
+            };
+            let (one, swapped) = (profile(&names, &others), profile(&others, &names));
+            prop_assert_eq!(one.hash() == swapped.hash(), names == others);
+        }
+    }
+}

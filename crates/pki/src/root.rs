@@ -238,3 +238,188 @@ fn parameters(serial: SerialNumber, validity: Validity) -> CertificateParams {
     params.use_authority_key_identifier_extension = true;
     params
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::{self, DAY};
+    use crate::{RevocationReason, RevokedCertificate};
+
+    fn pem_of(params: &CertificateParams, key: &rcgen::KeyPair) -> String {
+        params.self_signed(key).unwrap().pem()
+    }
+
+    /// A CA as somebody else might make it.
+    fn foreign_ca() -> CertificateParams {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params
+    }
+
+    #[test]
+    fn a_root_is_named_after_its_generation_and_may_sign_certificates_and_lists() {
+        let root = sample::root();
+        let certificate = root.certificate();
+        assert_eq!(certificate.subject(), "C=TW, CN=Site CA g1");
+        assert_eq!(certificate.issuer(), certificate.subject());
+        assert!(certificate.is_ca() && certificate.signs_certificates() && certificate.signs_crls());
+        assert_eq!(certificate.usage(), None);
+        assert_eq!(certificate.serial(), sample::serial(1));
+        assert_eq!(certificate.not_before().to_string(), "2026-03-01T11:55:00Z");
+        assert_eq!(certificate.not_after().to_string(), "2036-02-27T12:00:00Z");
+        assert!(certificate.subject_key_id().is_some());
+        assert_eq!(certificate.authority_key_id(), certificate.subject_key_id());
+    }
+
+    #[test]
+    fn a_root_that_was_stored_is_loaded_unchanged() {
+        let root = sample::root();
+        let loaded = SigningRoot::load(&root.certificate().to_pem(), &root.key().to_pem()).unwrap();
+        assert_eq!(loaded.certificate(), root.certificate());
+        assert_eq!(loaded.key().to_pem(), root.key().to_pem());
+    }
+
+    #[test]
+    fn a_leaf_says_what_was_asked_for_and_no_more() {
+        let root = sample::root();
+        let key = sample::key();
+        let mut profile = sample::leaf_profile(Usage::Client);
+        profile.crl_distribution_url = Some("http://operator.iot.svc/root-ca.crl".into());
+        let leaf = sample::issue(&root, &profile, &key);
+
+        assert_eq!(leaf.subject(), "CN=device001");
+        assert_eq!(leaf.common_name(), Some("device001"));
+        assert_eq!(leaf.issuer(), root.certificate().subject());
+        assert_eq!(leaf.serial(), sample::serial(2));
+        assert_eq!(leaf.not_before().to_string(), "2026-03-01T11:55:00Z");
+        assert_eq!(leaf.not_after().to_string(), "2026-05-30T12:00:00Z");
+        assert_eq!(leaf.dns_names(), ["localhost"]);
+        assert_eq!(leaf.ip_addresses(), [std::net::IpAddr::from([127, 0, 0, 1])]);
+        assert_eq!(leaf.uris(), ["urn:example:device001"]);
+        assert_eq!(leaf.usage(), Some(Usage::Client));
+        assert_eq!(leaf.crl_distribution_urls(), ["http://operator.iot.svc/root-ca.crl"]);
+        assert!(!leaf.is_ca() && !leaf.signs_certificates() && !leaf.signs_crls());
+        assert_eq!(leaf.authority_key_id(), root.certificate().subject_key_id());
+        assert!(leaf.subject_key_id().is_some());
+        assert!(key.public_key().fits(&leaf) && !root.key().public_key().fits(&leaf));
+        leaf.check_signed_by(root.certificate()).unwrap();
+        leaf.check_signed_by(sample::root().certificate()).unwrap_err();
+    }
+
+    #[test]
+    fn a_certificate_is_refused_when_its_key_is_of_another_kind_or_it_would_outlive_its_root() {
+        let root = sample::root();
+        let short = RootProfile { duration: DAY, ..sample::root_profile() };
+        let short = SigningRoot::generate(&short, sample::serial(3), sample::now()).unwrap();
+        let profile = sample::leaf_profile(Usage::Client);
+        let key = sample::key();
+        let validity =
+            Validity::plan(profile.duration, None, "uid", root.certificate(), sample::now()).unwrap();
+
+        let error = short.issue(&profile, key.public_key(), sample::serial(4), validity).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the certificate would outlive its root, which ends at 2026-03-02T12:00:00Z"
+        );
+        let other = PrivateKey::generate(KeyAlgorithm::Ed25519).unwrap();
+        let error = root.issue(&profile, other.public_key(), sample::serial(4), validity).unwrap_err();
+        assert_eq!(error.to_string(), "the profile asks for a key of the kind EcdsaP256, the key is Ed25519");
+    }
+
+    #[test]
+    fn a_ca_that_cannot_be_imported_is_refused_with_the_reason() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let key_pem = key.serialize_pem();
+        let load = |params: &CertificateParams| {
+            SigningRoot::load(&pem_of(params, &key), &key_pem).unwrap_err().to_string()
+        };
+        let good = pem_of(&foreign_ca(), &key);
+        SigningRoot::load(&good, &key_pem).unwrap();
+
+        let mut params = foreign_ca();
+        params.is_ca = IsCa::ExplicitNoCa;
+        assert!(load(&params).contains("is not a CA certificate"));
+        let mut params = foreign_ca();
+        params.key_usages = Vec::new();
+        assert!(load(&params).contains("may not sign certificates"));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        assert!(load(&params).contains("may not sign revocation lists"));
+        let mut params = foreign_ca();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::EmailProtection];
+        assert!(load(&params).contains("restricts what it may issue"));
+
+        let refused = |certificate: &str, key: &str| SigningRoot::load(certificate, key).unwrap_err();
+        assert_eq!(refused(&good.repeat(2), &key_pem), RootError::SeveralCertificates(2));
+        assert_eq!(refused(&good, &sample::key().to_pem()), RootError::KeyMismatch);
+        assert_eq!(
+            refused(
+                &good,
+                "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"
+            ),
+            RootError::KeyEncrypted
+        );
+        assert!(
+            refused("garbage", &key_pem)
+                .to_string()
+                .starts_with("tls.crt: the certificate holds no PEM block")
+        );
+        assert!(
+            refused(&good, "garbage").to_string().starts_with("tls.key: the private key holds no PEM block")
+        );
+
+        let p521 = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P521_SHA512).unwrap();
+        let error = refused(&pem_of(&foreign_ca(), &p521), &p521.serialize_pem());
+        assert!(error.to_string().contains("1.3.132.0.35 is not supported: use EcdsaP256"), "{error}");
+
+        let issuer = rcgen::KeyPair::generate().unwrap();
+        let issuer = Issuer::new(foreign_ca(), issuer);
+        let intermediate = foreign_ca().signed_by(&key, &issuer).unwrap().pem();
+        assert!(refused(&intermediate, &key_pem).to_string().contains("write the root of that chain"));
+    }
+
+    #[test]
+    fn an_expired_root_neither_issues_nor_signs_lists() {
+        let root = sample::root();
+        let late = root.certificate().not_after() + DAY;
+        let error = Validity::plan(DAY, None, "uid", root.certificate(), late).unwrap_err();
+        assert_eq!(error.to_string(), "the root certificate expired at 2036-02-27T12:00:00Z");
+        let error = root.sign_crl(&sample::empty_list(1), late).unwrap_err();
+        assert_eq!(error.to_string(), "the root expired at 2036-02-27T12:00:00Z");
+    }
+
+    #[test]
+    fn an_imported_root_that_was_made_a_moment_ago_does_not_sign_a_list_older_than_itself() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = foreign_ca();
+        params.not_before = validity::to_rcgen(sample::now());
+        let root = SigningRoot::load(&pem_of(&params, &key), &key.serialize_pem()).unwrap();
+        let list = root.sign_crl(&sample::empty_list(1), sample::now()).unwrap();
+        assert_eq!(list.this_update(), root.certificate().not_before());
+        list.check_dates(sample::now()).unwrap();
+    }
+
+    #[test]
+    fn a_list_says_who_was_revoked_when_and_why() {
+        let root = sample::root();
+        let entry = |number, reason| RevokedCertificate {
+            serial: sample::serial(number),
+            revoked_at: "2026-02-28T01:02:03Z".parse().unwrap(),
+            reason,
+        };
+        let contents = CrlContents {
+            number: 7,
+            valid_for: 7 * DAY,
+            revoked: vec![entry(9, RevocationReason::KeyCompromise), entry(8, RevocationReason::Unspecified)],
+        };
+        let list = root.sign_crl(&contents, sample::now()).unwrap();
+        assert_eq!(list.number(), 7);
+        assert_eq!(list.this_update().to_string(), "2026-03-01T11:55:00Z");
+        assert_eq!(list.next_update().to_string(), "2026-03-08T12:00:00Z");
+        assert_eq!(list.authority_key_id(), root.certificate().subject_key_id());
+        assert_eq!(list.revoked().count(), 2);
+        assert_eq!(list.entry(sample::serial(9)), Some(&contents.revoked[0]));
+        assert_eq!(list.entry(sample::serial(8)), Some(&contents.revoked[1]));
+        assert_eq!(list.entry(sample::serial(7)), None);
+    }
+}

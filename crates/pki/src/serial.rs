@@ -106,3 +106,50 @@ impl TryFrom<String> for SerialNumber {
         text.parse()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn every_random_serial_is_positive_and_20_octets_long(octets: [u8; 20]) {
+            let serial = SerialNumber::from_random(octets);
+            prop_assert_eq!(serial.as_octets().len(), 20);
+            prop_assert!(serial.as_octets()[0] < 0x80, "the sign bit is not set");
+            prop_assert_eq!(&serial.as_octets()[1..], &octets[1..]);
+        }
+
+        #[test]
+        fn a_serial_survives_being_written_and_read(octets in prop::collection::vec(any::<u8>(), 1..=20)) {
+            prop_assume!(octets.iter().any(|octet| *octet != 0));
+            let serial: SerialNumber = hex::encode(&octets).parse().unwrap();
+            prop_assert_eq!(serial.to_string().parse::<SerialNumber>().unwrap(), serial);
+            prop_assert_eq!(serial.to_string().len() % 2, 0);
+        }
+
+        #[test]
+        fn serials_are_ordered_as_numbers(a in 1..u64::MAX, b in 1..u64::MAX) {
+            let serial = |number: u64| SerialNumber::from_der_integer(&[&[0], &number.to_be_bytes()[..]].concat());
+            prop_assert_eq!(serial(a).unwrap().cmp(&serial(b).unwrap()), a.cmp(&b));
+        }
+    }
+
+    #[test]
+    fn what_is_no_serial_is_refused_by_name() {
+        let refused = |text: &str| text.parse::<SerialNumber>().unwrap_err();
+        assert_eq!(refused("4A:0F"), SerialNumberError::NotHexadecimal);
+        assert_eq!(refused("abc"), SerialNumberError::NotHexadecimal);
+        assert_eq!(refused(""), SerialNumberError::NotPositive);
+        assert_eq!(refused("0000"), SerialNumberError::NotPositive);
+        assert_eq!(refused(&"11".repeat(21)), SerialNumberError::TooLong);
+        assert_eq!(SerialNumber::from_der_integer(&[0x80, 1]).unwrap_err(), SerialNumberError::NotPositive);
+    }
+
+    #[test]
+    fn a_serial_is_shown_without_leading_zero_octets() {
+        assert_eq!("00000a1B".parse::<SerialNumber>().unwrap().to_string(), "0a1b");
+    }
+}

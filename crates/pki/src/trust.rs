@@ -214,3 +214,159 @@ impl TrustBundle {
         Err(error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::{self, DAY, now};
+    use crate::{CrlContents, RootProfile, SigningRoot, Subject};
+
+    fn second_root() -> SigningRoot {
+        let profile = RootProfile { generation: 2, ..sample::root_profile() };
+        SigningRoot::generate(&profile, sample::serial(5), now()).unwrap()
+    }
+
+    fn list(root: &SigningRoot, number: u64) -> Crl {
+        root.sign_crl(&sample::empty_list(number), now()).unwrap()
+    }
+
+    #[test]
+    fn a_bundle_reads_the_same_whatever_the_order_of_its_roots() {
+        let (one, two) = (sample::root(), second_root());
+        let (one, two) = (one.certificate(), two.certificate());
+        let bundle = TrustBundle::new([one.clone(), two.clone()]);
+        assert_eq!(TrustBundle::new([two.clone(), one.clone(), one.clone()]).to_pem(), bundle.to_pem());
+        assert_eq!(TrustBundle::from_pem(&bundle.to_pem()).unwrap(), bundle);
+        assert_eq!(bundle.roots().len(), 2);
+        assert!(bundle.contains(one) && bundle.contains(two));
+        assert!(bundle.fingerprints().is_sorted());
+    }
+
+    #[test]
+    fn a_certificate_of_either_trusted_root_is_accepted_for_its_own_usage_only() {
+        let (one, two) = (sample::root(), second_root());
+        let bundle = TrustBundle::new([one.certificate().clone(), two.certificate().clone()]);
+        for root in [&one, &two] {
+            let leaf = sample::issue(root, &sample::leaf_profile(Usage::Client), &sample::key());
+            assert_eq!(bundle.verify(&leaf, Usage::Client, now()), Ok(root.certificate()));
+            let error = bundle.verify(&leaf, Usage::Server, now()).unwrap_err();
+            assert_eq!(error.to_string(), "the certificate is not for use as a server");
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_trusted_is_refused_with_the_reason() {
+        let root = sample::root();
+        let leaf = sample::issue(&root, &sample::leaf_profile(Usage::Client), &sample::key());
+        let bundle = TrustBundle::new([root.certificate().clone()]);
+        let refused =
+            |bundle: &TrustBundle, at| bundle.verify(&leaf, Usage::Client, at).unwrap_err().to_string();
+
+        let stranger = TrustBundle::new([second_root().certificate().clone()]);
+        assert!(refused(&stranger, now()).contains("not among the trusted roots"));
+        let namesake = TrustBundle::new([sample::root().certificate().clone()]);
+        assert!(refused(&namesake, now()).contains("not among the trusted roots"));
+        assert!(refused(&bundle, now() - DAY).contains("is not valid before"));
+        assert!(refused(&bundle, now() + 91 * DAY).contains("the certificate expired at"));
+        assert_eq!(
+            bundle.verify(root.certificate(), Usage::Client, now()),
+            Err(ChainError::IsACa),
+            "a root is no client"
+        );
+        let impostor = TrustBundle::new([leaf.clone()]);
+        assert!(matches!(
+            impostor.verify(&leaf, Usage::Client, now()),
+            Err(ChainError::UnknownIssuer { .. })
+        ));
+    }
+
+    #[test]
+    fn the_broker_needs_exactly_one_list_in_date_for_every_root() {
+        let (one, two) = (sample::root(), second_root());
+        let bundle = TrustBundle::new([one.certificate().clone(), two.certificate().clone()]);
+        bundle.check_crls(&[list(&two, 4), list(&one, 9)], now()).unwrap();
+
+        let refused = |lists: &[Crl], at| bundle.check_crls(lists, at).unwrap_err();
+        let missing = refused(&[list(&one, 9)], now()).to_string();
+        assert_eq!(missing, r#"there is no revocation list for the root "C=TW, CN=Site CA g2""#);
+        let several = refused(&[list(&one, 8), list(&two, 4), list(&one, 9)], now()).to_string();
+        assert!(
+            several.contains("there are 2 revocation lists") && several.contains("numbers [8, 9]"),
+            "{several}"
+        );
+        let stray = refused(&[list(&one, 9), list(&two, 4), list(&sample::root(), 3)], now());
+        assert!(matches!(stray, CrlSetError::Stray { number: 3, .. }));
+        let late = refused(&[list(&one, 9), list(&two, 4)], now() + 8 * DAY).to_string();
+        assert!(late.contains("expired at 2026-03-08T12:00:00Z"), "{late}");
+        let early = refused(&[list(&one, 9), list(&two, 4)], now() - DAY).to_string();
+        assert!(early.contains("is not valid before"), "{early}");
+
+        let mut forged = list(&one, 9).der().to_vec();
+        *forged.last_mut().unwrap() ^= 1;
+        let forged = Crl::from_der(forged).unwrap();
+        assert!(matches!(refused(&[forged, list(&two, 4)], now()), CrlSetError::Invalid { number: 9, .. }));
+    }
+
+    #[test]
+    fn a_mounted_set_is_accepted_only_as_a_whole() {
+        use crate::{ClientFiles, RevocationReason, RevokedCertificate, ServerFiles};
+
+        let root = sample::root();
+        let key = sample::key();
+        let server = sample::issue(&root, &sample::leaf_profile(Usage::Server), &key);
+        let client = sample::issue(&root, &sample::leaf_profile(Usage::Client), &key);
+        let (server_pem, client_pem, key_pem) = (server.to_pem(), client.to_pem(), key.to_pem());
+        let (ca, crl) = (root.certificate().to_pem(), list(&root, 1).to_pem());
+
+        let files = ServerFiles::check(&server_pem, &key_pem, &ca, &crl, now()).unwrap();
+        assert_eq!(files.certificate, server);
+        assert_eq!(files.crls[0].number(), 1);
+        ClientFiles::check(&client_pem, &key_pem, &ca, now()).unwrap();
+
+        let refused = |crt: &str, key: &str, ca: &str, crl: &str| {
+            ServerFiles::check(crt, key, ca, crl, now()).unwrap_err().to_string()
+        };
+        assert!(refused("", &key_pem, &ca, &crl).starts_with("tls.crt: the certificate holds no PEM block"));
+        assert!(
+            refused(&server_pem, "", &ca, &crl).starts_with("tls.key: the private key holds no PEM block")
+        );
+        assert!(
+            refused(&server_pem, &key_pem, "", &crl)
+                .starts_with("ca.crt: the certificate holds no PEM block")
+        );
+        assert!(
+            refused(&server_pem, &key_pem, &ca, "")
+                .starts_with("ca.crl: the revocation list holds no PEM block")
+        );
+        assert!(refused(&server_pem, &sample::key().to_pem(), &ca, &crl).contains("the public keys differ"));
+        assert!(refused(&client_pem, &key_pem, &ca, &crl).contains("not for use as a server"));
+        let other = second_root();
+        assert!(
+            refused(&server_pem, &key_pem, &other.certificate().to_pem(), &crl)
+                .starts_with("tls.crt against ca.crt")
+        );
+        assert!(
+            refused(&server_pem, &key_pem, &ca, &list(&other, 1).to_pem())
+                .starts_with("ca.crl against ca.crt")
+        );
+        let revoked = RevokedCertificate {
+            serial: server.serial(),
+            revoked_at: now(),
+            reason: RevocationReason::Superseded,
+        };
+        let contents = CrlContents { revoked: vec![revoked], ..sample::empty_list(2) };
+        let crl = root.sign_crl(&contents, now()).unwrap().to_pem();
+        assert_eq!(refused(&server_pem, &key_pem, &ca, &crl), "tls.crt is revoked by ca.crl");
+    }
+
+    #[test]
+    fn a_root_that_may_not_sign_vouches_for_nobody() {
+        // The same name and key, but the certificate of a leaf.
+        let root = sample::root();
+        let mut profile = sample::leaf_profile(Usage::Client);
+        profile.subject = Subject::new("device001").unwrap();
+        let leaf = sample::issue(&root, &profile, root.key());
+        let bundle = TrustBundle::new([leaf.clone()]);
+        assert!(bundle.verify(&leaf, Usage::Client, now()).is_err());
+    }
+}

@@ -8,7 +8,7 @@ use x509_parser::time::ASN1Time;
 
 /// How far notBefore and thisUpdate lie before the moment of signing: devices with a slow clock must not take what
 /// is new for not yet valid.
-pub const BACKDATE: Duration = Duration::from_secs(5 * 60);
+pub const BACKDATE: Duration = Duration::from_mins(5);
 
 /// From when to when a certificate is valid, both seconds included (RFC 5280, 4.1.2.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,4 +102,39 @@ pub(crate) fn to_rcgen(moment: Timestamp) -> OffsetDateTime {
 pub(crate) fn from_asn1(moment: ASN1Time) -> Timestamp {
     let seconds = moment.timestamp();
     Timestamp::from_second(seconds).unwrap_or(if seconds > 0 { Timestamp::MAX } else { Timestamp::MIN })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+
+    #[test]
+    fn a_certificate_is_valid_through_its_last_second() {
+        let validity = Validity::starting(sample::now(), Duration::from_mins(1));
+        assert_eq!(validity.not_before.to_string(), "2026-03-01T11:55:00Z");
+        assert_eq!(validity.not_after.to_string(), "2026-03-01T12:01:00Z");
+
+        let at = |moment: &str| validity.check(moment.parse().unwrap());
+        assert_eq!(
+            at("2026-03-01T11:54:59.9Z").unwrap_err().to_string(),
+            "is not valid before 2026-03-01T11:55:00Z"
+        );
+        at("2026-03-01T11:55:00Z").unwrap();
+        at("2026-03-01T12:01:00.9Z").unwrap();
+        assert_eq!(at("2026-03-01T12:01:01Z").unwrap_err().to_string(), "expired at 2026-03-01T12:01:00Z");
+    }
+
+    #[test]
+    fn a_certificate_without_an_end_can_be_read() {
+        let no_end = ASN1Time::from_timestamp(253_402_300_799).unwrap();
+        assert_eq!(no_end.to_datetime().year(), 9999);
+        assert_eq!(from_asn1(no_end), Timestamp::MAX);
+    }
+
+    #[test]
+    fn a_duration_past_the_end_of_time_stays_within_it() {
+        let validity = Validity::starting(sample::now(), Duration::MAX);
+        assert_eq!(to_rcgen(validity.not_after).year(), 9999);
+    }
 }
