@@ -288,7 +288,7 @@ impl Extensions {
         for extension in certificate.extensions() {
             match extension.parsed_extension() {
                 ParsedExtension::SubjectAlternativeName(names) => {
-                    extensions.read_names(&names.general_names)?;
+                    extensions.names = AlternativeNames::of(&names.general_names)?;
                 }
                 ParsedExtension::SubjectKeyIdentifier(id) => extensions.subject_key_id = Some(id.0.to_vec()),
                 ParsedExtension::AuthorityKeyIdentifier(authority) => {
