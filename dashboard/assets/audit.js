@@ -8,6 +8,8 @@ export const SEVERITIES = ['critical', 'warning', 'notice'];
 const MINUTE = 60_000;
 /** A device that was away fetches its new certificate when it is back; one that is here has it in seconds. */
 const SWITCH_WITHIN = 5 * MINUTE;
+/** A renewal takes seconds. */
+const RENEW_WITHIN = 2 * MINUTE;
 /** Beyond this, dates in certificates are judged wrongly at their edges: they are backdated by five minutes. */
 const CLOCK_WITHIN = 4 * MINUTE;
 /** Roots are replaced when half of their life is over; at a quarter somebody should ask why they were not. */
@@ -32,11 +34,16 @@ function ofHolder(store, holder, now) {
   const [certificate] = holder.certificates;
   const ended = certificate && certificate.notAfter < now;
   if (kind !== 'RootCA' && (ended || state === 'Expired')) found.push(about('expired', 'critical', { at: certificate?.notAfter }));
-  else if (state === 'RenewalOverdue') found.push(about('overdue', 'warning', { at: certificate?.renewalTime }, renew(store, kind, name)));
+  else if (isLate(holder, now)) found.push(about('overdue', 'warning', { at: certificate?.renewalTime }, renew(store, kind, name)));
   else if (ready?.status === 'False' && !['Suspended', 'Revoked'].includes(state)) found.push(about('notReady', 'warning', { message: ready.message }));
   if (holder.keyAlgorithm === 'Rsa2048') found.push(about('weakKey', 'notice', {}));
   if (kind === 'RootCA') found.push(...ofRoot(store, holder, now, about));
   return found;
+}
+
+/** The operator says so, or is itself away and says nothing. */
+function isLate({ state, certificates: [certificate] }, now) {
+  return state === 'RenewalOverdue' || (state === 'Valid' && certificate?.renewalTime && now - certificate.renewalTime > RENEW_WITHIN);
 }
 
 function ofRoot(store, { name, root, certificates }, now, about) {

@@ -114,6 +114,7 @@ describe('the audit', () => {
   test('finds an expired certificate and a late renewal', () => {
     assert.deepEqual(rules({ holders: [{ ...holder, certificates: [{ ...certificate, notAfter: NOW - 1 }] }] }), ['critical expired']);
     assert.deepEqual(rules({ holders: [{ ...holder, state: 'RenewalOverdue' }] }), ['warning overdue']);
+    assert.deepEqual(rules({ holders: [{ ...holder, certificates: [{ ...certificate, renewalTime: NOW - 3 * 60_000 }] }] }), ['warning overdue'], 'also when the operator says nothing');
   });
   test('finds a device that stays with its old certificate', () => {
     assert.deepEqual(rules({ devices: [{ ...device, inUse: { serialNumber: '0b' } }] }), ['warning oldCertificate']);
