@@ -26,6 +26,13 @@ pub enum Error {
 }
 
 impl Error {
+    /// What the API server said when it understood the request and refuses it: trying again will not help, a change will.
+    pub fn refusal(&self) -> Option<String> {
+        let Self::Api { source, .. } = self else { return None };
+        let kube::Error::Api(status) = &**source else { return None };
+        matches!(status.code, 400 | 403 | 405 | 422).then(|| self.to_string())
+    }
+
     /// Whether it failed because the whole namespace is being deleted: nothing is left to be done there.
     pub fn is_namespace_terminating(&self) -> bool {
         let Self::Api { source, .. } = self else { return false };

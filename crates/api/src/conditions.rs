@@ -43,6 +43,8 @@ pub enum Reason {
     Revoked,
     /// The running broker does not use what is mounted.
     NotLoaded,
+    /// The API server refuses an object that is needed; the message says why.
+    ApplyRefused,
     /// All is as it should be (of conditions that tell of trouble).
     AsExpected,
 }
@@ -66,6 +68,7 @@ impl Reason {
             Self::Suspended => "Suspended",
             Self::Revoked => "Revoked",
             Self::NotLoaded => "NotLoaded",
+            Self::ApplyRefused => "ApplyRefused",
             Self::AsExpected => "AsExpected",
         }
     }

@@ -61,6 +61,7 @@ pub struct MqttBrokerSpec {
 #[serde(rename_all = "camelCase")]
 pub struct Storage {
     /// Its size, such as `1Gi`.
+    #[schemars(schema_with = "schema::quantity")]
     pub size: Quantity,
     /// Its storage class; absent: the cluster's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]

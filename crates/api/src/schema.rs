@@ -56,6 +56,22 @@ pub(crate) fn uris(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// How Kubernetes writes quantities: `500m`, `64Mi`, `1.5`.
+const QUANTITY: &str = r"^\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$";
+
+/// A quantity, not negative.
+pub(crate) fn quantity(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "minLength": 1, "maxLength": 64, "pattern": QUANTITY})
+}
+
+/// Quantities by resource.
+pub(crate) fn quantities(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "additionalProperties": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": QUANTITY}
+    })
+}
+
 /// A TCP port; absent: a default, or the cluster's choice.
 pub(crate) fn optional_port(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "integer", "format": "int32", "nullable": true, "minimum": 1, "maximum": 65535})

@@ -147,7 +147,16 @@ fn brokers() -> Vec<Bad> {
         ("connections", json!({"maxConnections": 0}), &["spec.maxConnections", "greater than or equal to 1"]),
         ("service", json!({"service": {"type": "ExternalName"}}), &["spec.service.type", "ClusterIP"]),
         ("port", json!({"service": {"nodePort": 70000}}), &["spec.service.nodePort", "65535"]),
-        ("size", json!({"rootCARef": root(), "storage": {"size": "lots"}}), &["spec.storage.size"]),
+        (
+            "size",
+            json!({"rootCARef": root(), "storage": {"size": "lots"}}),
+            &["spec.storage.size", "should match"],
+        ),
+        (
+            "memory",
+            json!({"rootCARef": root(), "resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}}),
+            &["requests", "must be less than or equal to memory limit"],
+        ),
     ]
 }
 

@@ -12,7 +12,7 @@ use crate::certificate::request::{Request, Role};
 use crate::certificate::{self, Outcome, report};
 use crate::cluster::Written;
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pods;
 use crate::workloads::{broker_service, dashboard_access, dashboard_deployment, dashboard_service};
 
@@ -24,6 +24,9 @@ pub async fn reconcile(dashboard: Arc<Dashboard>, context: Arc<Context>) -> Resu
     };
     let worked = run_page(&dashboard, &context, &mut outcome).await;
 
+    if let Some(refusal) = worked.as_ref().err().and_then(Error::refusal) {
+        outcome.ready = Verdict::no(Reason::ApplyRefused, refusal);
+    }
     let now = context.now();
     let status = report::status(&outcome, dashboard.status.as_ref(), dashboard.metadata.generation, now);
     let news = dashboard.status.as_ref() != Some(&status);

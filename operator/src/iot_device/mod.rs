@@ -13,7 +13,7 @@ use crate::certificate::request::{Request, Role};
 use crate::certificate::{self, Outcome, report};
 use crate::cluster::Written;
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::workloads::{broker_service, thermometer};
 
 /// Makes `device` what it should be.
@@ -24,6 +24,9 @@ pub async fn reconcile(device: Arc<IotDevice>, context: Arc<Context>) -> Result<
     };
     let worked = run_thermometer(&device, &context, &mut outcome).await;
 
+    if let Some(refusal) = worked.as_ref().err().and_then(Error::refusal) {
+        outcome.degraded = Some(Verdict::yes(Reason::ApplyRefused, refusal));
+    }
     let now = context.now();
     let status = report::status(&outcome, device.status.as_ref(), device.metadata.generation, now);
     certificate::tell(

@@ -18,7 +18,7 @@ use crate::certificate::request::{Request, Role};
 use crate::certificate::{self, Outcome, report};
 use crate::cluster::Written;
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pods;
 use crate::workloads::{broker_config, broker_deployment, broker_service, broker_storage};
 
@@ -37,6 +37,9 @@ pub async fn reconcile(broker: Arc<MqttBroker>, context: Arc<Context>) -> Result
     let mut loaded = before.and_then(|status| status.loaded.clone());
     let worked = run_mosquitto(&broker, &context, &mut outcome, &mut loaded).await;
 
+    if let Some(refusal) = worked.as_ref().err().and_then(Error::refusal) {
+        outcome.ready = Verdict::no(Reason::ApplyRefused, refusal);
+    }
     let now = context.now();
     let holder =
         report::status(&outcome, before.map(|status| &status.holder), broker.metadata.generation, now);
