@@ -9,6 +9,7 @@ use api::{Dashboard, IotDevice, LocalRef, MqttBroker, RootCA};
 use jiff::Timestamp;
 use kube::runtime::reflector::Store;
 use kube::{Resource as _, ResourceExt as _};
+use tokio::sync::watch;
 
 use crate::certificate::Verified;
 use crate::children::{Children, Key};
@@ -57,7 +58,12 @@ pub struct Objects {
     pub brokers: Store<MqttBroker>,
     /// Dashboards.
     pub dashboards: Store<Dashboard>,
+    /// The kinds that have been read. A store's own `wait_until_ready` wakes only the last of several who wait.
+    read: watch::Sender<BTreeSet<String>>,
 }
+
+/// How many kinds there are.
+const KINDS: usize = 4;
 
 /// Waiting times that double with each failure in a row, for each object its own.
 #[derive(Default)]
@@ -87,14 +93,25 @@ impl Context {
 // === impl Objects ===
 
 impl Objects {
+    /// Nothing has been read yet.
+    pub fn new(
+        roots: Store<RootCA>,
+        devices: Store<IotDevice>,
+        brokers: Store<MqttBroker>,
+        dashboards: Store<Dashboard>,
+    ) -> Self {
+        Self { roots, devices, brokers, dashboards, read: watch::Sender::default() }
+    }
+
+    /// All objects of `kind` have been read.
+    pub fn note_read(&self, kind: &str) {
+        self.read.send_if_modified(|kinds| kinds.insert(kind.to_owned()));
+    }
+
     /// Returns when everything that users wrote has been read once: before that, what is missing here may well exist.
-    /// False: the watches have ended.
-    pub async fn are_read(&self) -> bool {
-        let Self { roots, devices, brokers, dashboards } = self;
-        roots.wait_until_ready().await.is_ok()
-            && devices.wait_until_ready().await.is_ok()
-            && brokers.wait_until_ready().await.is_ok()
-            && dashboards.wait_until_ready().await.is_ok()
+    pub async fn are_read(&self) {
+        // The sender is our own: it does not go away while this waits.
+        let _ = self.read.subscribe().wait_for(|kinds| kinds.len() == KINDS).await;
     }
 
     /// The broker that is referred to, or the only one of the namespace.
@@ -152,7 +169,24 @@ impl Backoff {
 
 #[cfg(test)]
 mod tests {
+    use kube::runtime::reflector::store;
+
     use super::*;
+
+    #[tokio::test]
+    async fn everybody_who_waits_for_the_objects_is_woken() {
+        let objects = Objects::new(store().0, store().0, store().0, store().0);
+        let waiting = async { futures::join!(objects.are_read(), objects.are_read(), objects.are_read()) };
+        let reading = async {
+            for kind in ["RootCA", "IotDevice", "MqttBroker", "Dashboard"] {
+                tokio::task::yield_now().await;
+                objects.note_read(kind);
+                objects.note_read(kind);
+            }
+        };
+        let both = futures::future::join(waiting, reading);
+        tokio::time::timeout(Duration::from_secs(5), both).await.unwrap();
+    }
 
     #[test]
     fn waiting_doubles_up_to_thirty_two_times_and_starts_over_after_success() {

@@ -49,8 +49,8 @@ pub async fn run<K, F>(
     let changed = watcher(objects, watcher::Config::default())
         .default_backoff()
         .modify(|object| object.managed_fields_mut().clear())
-        .inspect_ok(move |event| note_arrivals(event, &watched))
         .reflect(writer)
+        .inspect_ok(move |event| note(event, &watched))
         .applied_objects()
         .predicate_filter(predicates::generation, PredicateConfig::default());
     let triggered = triggered(queue, known.clone());
@@ -79,9 +79,7 @@ async fn measured<K: Controlled>(
     object: Arc<K>,
     context: Arc<Context>,
 ) -> Result<Action, Error> {
-    if !context.objects.are_read().await {
-        return Ok(Action::await_change());
-    }
+    context.objects.are_read().await;
     let started = Instant::now();
     let result = work.await;
     let key = key_of(&*object);
@@ -104,13 +102,14 @@ fn retry<K: Controlled>(object: Arc<K>, error: &Error, context: Arc<Context>) ->
     Action::requeue(retry_in)
 }
 
-/// Tells those who refer to, count or list objects of this kind that there is one more or less.
-fn note_arrivals<K: Controlled>(event: &watcher::Event<K>, context: &Context) {
+/// Tells those who refer to, count or list objects of this kind that there is one more or less, or that all are known.
+fn note<K: Controlled>(event: &watcher::Event<K>, context: &Context) {
     let (object, gone) = match event {
         watcher::Event::Apply(object) | watcher::Event::InitApply(object) if object.status().is_none() => {
             (object, false)
         }
         watcher::Event::Delete(object) => (object, true),
+        watcher::Event::InitDone => return context.objects.note_read(&K::kind(&())),
         _ => return,
     };
     let key = key_of(object);

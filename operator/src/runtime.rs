@@ -88,12 +88,7 @@ async fn control(client: Client, options: &Options, metrics: Metrics, readiness:
     let context = Arc::new(Context {
         cluster: Cluster::new(client, options.identity.clone(), Arc::clone(&children)),
         children: Arc::clone(&children),
-        objects: Objects {
-            roots: roots.0.clone(),
-            devices: devices.0.clone(),
-            brokers: brokers.0.clone(),
-            dashboards: dashboards.0.clone(),
-        },
+        objects: Objects::new(roots.0.clone(), devices.0.clone(), brokers.0.clone(), dashboards.0.clone()),
         roots: Roots::new(triggers.clone()),
         triggers: triggers.clone(),
         verified: Verified::default(),
@@ -120,9 +115,16 @@ async fn control(client: Client, options: &Options, metrics: Metrics, readiness:
     let (watches, synced) = (pin!(join_all(watches)), pin!(join_all(synced)));
     let Either::Right((_, watches)) = select(watches, synced).await else { return };
     tracing::info!("leading: what was made is known, the controllers start");
+    let what = "what users wrote";
+    readiness.wait_for(what, "not read yet");
+    let ready = async {
+        context.objects.are_read().await;
+        readiness.reached(what);
+    };
 
     futures::join!(
         watches,
+        ready,
         triggers.count_devices(queues.counts),
         controller::run(scope.api(), &context, roots, queues.roots, root_ca::reconcile),
         controller::run(scope.api(), &context, devices, queues.devices, iot_device::reconcile),
