@@ -12,7 +12,7 @@ import { devices } from './screens/devices.js';
 import { log } from './screens/log.js';
 import { overview } from './screens/overview.js';
 import { rotation } from './screens/rotation.js';
-import { connect, now, store, subscribe } from './store.js';
+import { connect, now, sourceNow, store, subscribe } from './store.js';
 
 const YEAR = 31_536_000;
 const SCREENS = [
@@ -25,6 +25,8 @@ const SCREENS = [
   { path: /^\/audit$/, nav: 'audit', href: '/audit', open: audit },
   { path: /^\/rotation$/, nav: 'rotation', href: '/rotation', open: rotation },
 ];
+/** A connection that is back sooner was not gone for anybody. */
+const BLINK = 2_000;
 const THEMES = ['auto', 'light', 'dark'];
 const THEME_ICONS = { auto: 'auto', light: 'sun', dark: 'moon' };
 
@@ -63,12 +65,12 @@ function sourceLine(name) {
   return {
     element,
     update() {
-      const { health, since } = name === 'stream' ? store.stream : (store.sources?.[name] ?? { health: 'connecting', since: now() });
+      const { health, since } = name === 'stream' ? store.stream : sourceNow(name);
       const shown = name === 'stream' ? { live: 'up', lost: 'down', connecting: 'connecting' }[health] : health;
       if (element.dataset.health !== health) {
         element.dataset.health = health;
-        setAttribute(element, 'data-tone', { up: 'ok', down: 'bad', connecting: 'quiet' }[shown]);
-        mark.replaceChildren(icon({ up: 'check', down: 'warn', connecting: 'wait' }[shown]));
+        setAttribute(element, 'data-tone', { up: 'ok', down: 'bad' }[shown] ?? 'quiet');
+        mark.replaceChildren(icon({ up: 'check', down: 'warn' }[shown] ?? 'wait'));
       }
       setText(text, t(`health.${health}`));
       setAttribute(element, 'title', t('time.sinceClock', { clock: clock(since) }));
@@ -108,10 +110,10 @@ function remember(name, value, reload) {
 
 function activeBanners() {
   const found = [];
-  if (store.stream.health === 'lost') found.push({ id: 'stream', since: store.stream.since, problem: '' });
+  if (store.stream.health === 'lost' && now() - store.stream.since > BLINK) found.push({ id: 'stream', since: store.stream.since, problem: '' });
   for (const name of ['api', 'broker']) {
-    const source = store.sources?.[name];
-    if (source?.health === 'down') found.push({ id: name, since: source.since, problem: source.problem });
+    const source = sourceNow(name);
+    if (source.health === 'down') found.push({ id: name, since: source.since, problem: source.problem });
   }
   return found;
 }
@@ -222,8 +224,8 @@ function frame(changed) {
   if (changed.has('tick')) {
     listen();
     drawBadge();
-    drawRotationLink();
   }
+  if (changed.has('tick') || changed.has('all')) drawRotationLink();
   screen?.update(changed);
 }
 

@@ -34,6 +34,12 @@ export const store = {
 /** The server's clock, by which everything is judged. */
 export const now = () => Date.now() + store.clockOffset;
 
+/** How a source is, `api` or `broker`; nobody knows while this page hears nothing. */
+export function sourceNow(name) {
+  if (store.stream.health === 'lost') return { health: 'unknown', since: store.stream.since };
+  return store.sources?.[name] ?? { health: 'connecting', since: store.stream.since };
+}
+
 const listeners = new Set();
 let changed = new Set();
 let scheduled = false;

@@ -7,7 +7,7 @@ import { brokerText, byName, certificateRows, isBrokerEvent, needsAttention, nex
 import { empty, firstDevice, holderName, lifeBar, section, stateChip } from '../parts.js';
 import { icon, STATE_ICONS } from '../icons.js';
 import { sparkline } from '../spark.js';
-import { now, store } from '../store.js';
+import { now, sourceNow, store } from '../store.js';
 
 const CARDS = 24;
 const DUE = 6;
@@ -214,7 +214,7 @@ function brokerTile() {
   return {
     element,
     update() {
-      const { health, since } = store.sources?.broker ?? { health: 'connecting', since: now() };
+      const { health, since } = sourceNow('broker');
       setText(value, t(`health.${health}`));
       setAttribute(value, 'data-tone', health === 'down' ? 'bad' : undefined);
       const { version, clients } = store.broker;
