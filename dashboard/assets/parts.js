@@ -127,7 +127,7 @@ export function code(text, label) {
 
 /** What to do when there is nothing to show. */
 export function empty(title, text, ...more) {
-  return h('div', { class: 'empty' }, h('h3', {}, title), h('p', {}, text), ...more);
+  return h('div', { class: 'empty' }, h('p', { class: 'empty-title' }, title), h('p', {}, text), ...more);
 }
 
 /** The manifest of a first device. */
