@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, io};
 
-use rumqttc::{ConnectReturnCode, ConnectionError, DisconnectReasonCode, StateError};
+use rumqttc::{ConnectReturnCode, ConnectionError, DisconnectReasonCode, StateError, mqttbytes};
 use rustls::AlertDescription;
 
 /// Why a connection failed or ended.
@@ -25,7 +25,8 @@ pub enum Failure {
     /// The broker refuses the session.
     #[error("the broker refused the session: {0}")]
     SessionRefused(String),
-    /// Another client with the same name connected.
+    /// Another client with the same name connected. From Mosquitto, whose short form of saying so the
+    /// MQTT client does not understand, it is [`Failure::Lost`] (`docs/adr/0001`).
     #[error("another session with the same name took over")]
     TakenOver,
     /// The connection broke.
@@ -45,6 +46,9 @@ impl From<&ConnectionError> for Failure {
         if let Some(tls) = rustls_error(error) {
             return tls.into();
         }
+        if let Some(error) = io_error(error) {
+            return Self::Lost(error.to_string());
+        }
         match error {
             ConnectionError::ConnectionRefused(
                 code @ (ConnectReturnCode::ServerUnavailable
@@ -59,6 +63,9 @@ impl From<&ConnectionError> for Failure {
             }) => Self::TakenOver,
             ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, .. }) => {
                 Self::Lost(format!("the broker said {reason_code:?}"))
+            }
+            ConnectionError::MqttState(StateError::ConnectionAborted) => {
+                Self::Lost("the broker closed it".to_owned())
             }
             ConnectionError::Timeout(_) => Self::Unreachable("no answer in time".to_owned()),
             ConnectionError::Io(error) => Self::Unreachable(error.to_string()),
@@ -92,21 +99,32 @@ impl From<&rustls::Error> for Failure {
 /// The TLS error inside, if there is one: an alert that comes after the handshake, which is when
 /// TLS 1.3 refuses a client, hides in an I/O error.
 fn rustls_error(error: &ConnectionError) -> Option<&rustls::Error> {
+    if let Some(error) = io_error(error) {
+        return in_io(error);
+    }
     let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(current) = cause {
-        if let Some(tls) = current.downcast_ref::<rustls::Error>() {
-            return Some(tls);
-        }
-        if let Some(tls) = current
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref)
-            .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-        {
-            return Some(tls);
+        let tls = current.downcast_ref().or_else(|| current.downcast_ref::<io::Error>().and_then(in_io));
+        if tls.is_some() {
+            return tls;
         }
         cause = current.source();
     }
     None
+}
+
+/// What broke an established connection. The client calls it a failure to parse, and does not name it as the source.
+fn io_error(error: &ConnectionError) -> Option<&io::Error> {
+    match error {
+        ConnectionError::MqttState(
+            StateError::Io(error) | StateError::Deserialization(mqttbytes::Error::Io(error)),
+        ) => Some(error),
+        _ => None,
+    }
+}
+
+fn in_io(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
 }
 
 #[cfg(test)]
@@ -115,7 +133,8 @@ mod tests {
 
     fn alert_while_reading(alert: AlertDescription) -> ConnectionError {
         let tls = rustls::Error::AlertReceived(alert);
-        ConnectionError::MqttState(StateError::Io(io::Error::new(io::ErrorKind::InvalidData, tls)))
+        let error = io::Error::new(io::ErrorKind::InvalidData, tls);
+        ConnectionError::MqttState(StateError::Deserialization(mqttbytes::Error::Io(error)))
     }
 
     #[test]

@@ -38,11 +38,18 @@ const REQUESTS: usize = 4 * WINDOW as usize;
 /// Largest packet the broker may send, in bytes.
 const MAX_PACKET: u32 = 64 * 1024;
 
-const KEEP_ALIVE: u16 = 30;
+/// In seconds. A silent broker is noticed after twice this by who only listens.
+const KEEP_ALIVE: u16 = 15;
+
+/// How long a broker may leave publications unacknowledged. Keep-alive does not see it: each publication
+/// puts the next ping off.
+const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(20);
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A connection that held this long starts the back-off anew when it breaks.
-const STABLE: Duration = Duration::from_secs(10);
+/// A connection that held this long starts the back-off anew when it breaks. As long as the longest
+/// back-off, so that two processes with one certificate take turns ever more slowly.
+const STABLE: Duration = Duration::from_mins(1);
 
 /// Broken attempts, without a word of refusal, after which an untried certificate is taken for refused.
 const SUSPICION: u32 = 3;
@@ -80,6 +87,8 @@ struct Desk {
     /// Attempts with an untried certificate that broke without a reason.
     suspicion: u32,
     in_flight: VecDeque<InFlight>,
+    /// Since when the broker owes the first acknowledgement.
+    waiting_since: Instant,
     subscribed: bool,
     leaving: Leaving,
     outbox: Arc<Outbox>,
@@ -144,6 +153,7 @@ impl Session {
             refused_until: None,
             suspicion: 0,
             in_flight: VecDeque::new(),
+            waiting_since: Instant::now(),
             subscribed: false,
             leaving: Leaving::No,
             outbox,
@@ -190,11 +200,20 @@ impl Session {
         if connected_at.elapsed() > STABLE {
             self.desk.backoff.reset();
         }
-        if let Ended::Replaced = ended {
-            // Drops the connection and keeps what is in flight. The last will waits long enough.
-            self.mqtt.clean();
-        }
+        self.drop_connection().await;
         ended
+    }
+
+    /// Keeps what is in flight, and delivers what the client has acknowledged already: the broker will
+    /// not send that again. The last will waits long enough for a new connection.
+    async fn drop_connection(&mut self) {
+        let received = std::mem::take(&mut self.mqtt.state.events);
+        self.mqtt.clean();
+        for event in received {
+            if let rumqttc::Event::Incoming(Packet::Publish(publish)) = event {
+                self.desk.deliver(publish).await;
+            }
+        }
     }
 
     /// Until the CONNACK: in TLS 1.3 the handshake itself succeeds for a certificate that the broker
@@ -254,6 +273,7 @@ impl Desk {
         loop {
             self.send_queued();
             self.proceed_with_goodbye();
+            let overdue = self.overdue();
             tokio::select! {
                 event = &mut poll => return Ok(event),
                 result = first_acknowledgement(&mut self.in_flight) => self.acknowledged(result),
@@ -273,6 +293,10 @@ impl Desk {
                         // All handles are gone, and nobody is left to say goodbye for.
                         None => return Err(Ended::Closed),
                     }
+                }
+                () = until(overdue) => {
+                    let reason = format!("no acknowledgement within {ACKNOWLEDGE_WITHIN:?}");
+                    return Err(Ended::Failed(Failure::Lost(reason)));
                 }
                 () = until(self.leaving.deadline()) => return Err(Ended::Closed),
             }
@@ -294,6 +318,7 @@ impl Desk {
         if !session_present {
             self.take_back();
         }
+        self.waiting_since = Instant::now();
         // A new process subscribes in any case: that brings what the broker retains.
         let kept = session_present && self.subscribed;
         if !kept && !self.options.subscriptions.is_empty() {
@@ -355,8 +380,8 @@ impl Desk {
     /// Other roots concern the next connection; that they are trusted is said at once.
     async fn adopt_roots(&mut self) -> Verdict {
         self.choose();
-        let connected = self.status.borrow().connected;
-        if !connected {
+        let proven = self.proven.as_ref().is_some_and(|proven| proven.same_certificate(&self.dialled));
+        if !(proven && self.status.borrow().connected) {
             // The new roots may be what was missing.
             return Verdict::Reconnect;
         }
@@ -428,6 +453,9 @@ impl Desk {
         match self.client.try_publish_tracked(topic, payload, options) {
             Ok(notice) => {
                 let acknowledged = Box::pin(notice.wait_completion_async());
+                if self.in_flight.is_empty() {
+                    self.waiting_since = Instant::now();
+                }
                 self.in_flight.push_back(InFlight { publication, acknowledged });
                 self.outbox.note_in_flight(self.in_flight.len());
             }
@@ -440,6 +468,7 @@ impl Desk {
     /// The first publication in flight is done with, one way or the other.
     fn acknowledged(&mut self, result: Result<(), PublishNoticeError>) {
         let Some(InFlight { publication, .. }) = self.in_flight.pop_front() else { return };
+        self.waiting_since = Instant::now();
         self.outbox.note_in_flight(self.in_flight.len());
         if let Err(error) = result {
             self.outbox.note_refused();
@@ -462,6 +491,11 @@ impl Desk {
         }
         self.outbox.put_back(unacknowledged.into_iter());
         self.outbox.note_in_flight(0);
+    }
+
+    /// When the broker has been silent for too long.
+    fn overdue(&self) -> Option<Instant> {
+        (!self.in_flight.is_empty()).then_some(self.waiting_since + ACKNOWLEDGE_WITHIN)
     }
 
     fn unacknowledged(&self) -> usize {

@@ -63,11 +63,6 @@ pub fn commands(name: &str) -> String {
     format!("cmd/{name}/#")
 }
 
-/// Whether `filter` selects `topic`, by the rules of MQTT 5, section 4.7.
-pub fn matches(filter: &str, topic: &str) -> bool {
-    rumqttc::matches(topic, filter)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,17 +83,6 @@ mod tests {
             assert_eq!(Channel::parse(topic), None, "{topic}");
         }
         assert_eq!(Channel::parse("devices/a/status/more"), None);
-    }
-
-    #[test]
-    fn filters_select_what_mqtt_says() {
-        assert!(matches(ALL_DEVICES, "devices/a/telemetry"));
-        assert!(matches("devices/+/status", "devices/a/status"));
-        assert!(!matches("devices/+/status", "devices/a/b/status"));
-        assert!(matches(&commands("a"), &command("a", "reboot")));
-        assert!(!matches(&commands("a"), &command("b", "reboot")));
-        assert!(!matches("#", "$SYS/broker/uptime"), "wildcards do not reach the broker's own topics");
-        assert!(matches(BROKER_LOG, "$SYS/broker/log/N"));
     }
 
     proptest! {
