@@ -3,6 +3,7 @@
 use std::{
     io::{Read as _, Write as _},
     net::{Ipv4Addr, TcpStream},
+    path::PathBuf,
     thread,
     time::{Duration, Instant},
 };
@@ -33,6 +34,15 @@ const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) fn up(tools: &Tools, target: &Target) -> Result<()> {
     let cluster = cluster(tools, target)?;
     let images = put_images(tools, &cluster, target)?;
+    install(&cluster, &images, &target.values)?;
+    say("everything is Ready");
+    let page = if is_ours(target) { page(DEVELOPMENT.dashboard_port)? } else { page_behind_api(&cluster)? };
+    plain(closing_words(&page, tools));
+    Ok(())
+}
+
+/// The chart with its default site, and the two samples; returns when all of it is Ready.
+pub(crate) fn install(cluster: &Cluster<'_>, images: &[Image], values: &[PathBuf]) -> Result<()> {
     step("chart", || {
         // Helm leaves definitions alone that an earlier release has left behind
         cluster
@@ -47,10 +57,10 @@ pub(crate) fn up(tools: &Tools, target: &Target) -> Result<()> {
             ])
             .run()?;
         let mut helm = cluster.helm().args(["upgrade", "--install", RELEASE, CHART]);
-        for image in &images {
+        for image in images {
             helm = helm.args(["--set", &image.chart_value()]);
         }
-        for file in &target.values {
+        for file in values {
             helm = helm.arg("--values").arg(file);
         }
         helm.run()?;
@@ -60,11 +70,7 @@ pub(crate) fn up(tools: &Tools, target: &Target) -> Result<()> {
         cluster.kubectl().arg("apply").args(SAMPLES.iter().flat_map(|file| ["--filename", file])).run()?;
         Ok(Some("applied".to_owned()))
     })?;
-    ready::wait(&cluster, &images)?;
-    say("everything is Ready");
-    let page = if is_ours(target) { page(DEVELOPMENT.dashboard_port)? } else { page_behind_api(&cluster)? };
-    plain(closing_words(&page, tools));
-    Ok(())
+    ready::wait(cluster, images)
 }
 
 /// Deletes the cluster that `up` made.

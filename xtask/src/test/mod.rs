@@ -54,6 +54,8 @@ enum Stage {
     Chart,
     /// The whole system on a cluster of its own
     E2e,
+    /// The dashboard in a real browser, on the same cluster
+    Browser,
 }
 
 /// What a stage has to work with.
@@ -74,7 +76,8 @@ pub(crate) fn run(tools: Tools, options: &Options) -> Result<()> {
     let artifacts = tools.root().join(ARTIFACTS);
     fs::create_dir_all(&artifacts).with_context(|| format!("cannot create {}", artifacts.display()))?;
     let mut bench = Bench { tools, options, artifacts, judges: false };
-    let needs_cluster = stages.iter().any(|stage| matches!(stage, Stage::Chart | Stage::E2e));
+    let needs_cluster =
+        stages.iter().any(|stage| matches!(stage, Stage::Chart | Stage::E2e | Stage::Browser));
     if needs_cluster && !options.keep {
         // of a run that was interrupted
         on_cluster::delete(&bench)?;
@@ -111,6 +114,7 @@ impl Stage {
             Self::Unit => "unit",
             Self::Chart => "chart",
             Self::E2e => "e2e",
+            Self::Browser => "browser",
         }
     }
 }
@@ -127,6 +131,7 @@ impl Bench<'_> {
             Stage::Unit => cargo::unit(self),
             Stage::Chart => on_cluster::chart(self),
             Stage::E2e => on_cluster::e2e(self),
+            Stage::Browser => on_cluster::browser(self),
         }
     }
 

@@ -2,13 +2,14 @@
 
 use std::{fs, path::PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 use super::{ARTIFACTS, Bench, Outcome, artifacts, cargo};
 use crate::{
     cluster::{Cluster, E2E},
-    images,
+    images::{self, Image},
     progress::step,
+    up,
 };
 
 const CHART: &str = "charts/ca-iot";
@@ -68,10 +69,7 @@ pub(super) fn chart(bench: &Bench<'_>) -> Outcome {
 
 /// The tests of the crate e2e.
 pub(super) fn e2e(bench: &Bench<'_>) -> Outcome {
-    bench.tools.docker()?;
-    let images = images::build(&bench.tools, None)?;
-    let cluster = cluster(bench)?;
-    images::load(&bench.tools, &cluster, &images)?;
+    let (cluster, _) = cluster_with_images(bench)?;
     let folder = bench.artifacts.join("e2e");
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)?;
@@ -94,6 +92,31 @@ pub(super) fn e2e(bench: &Bench<'_>) -> Outcome {
     })
 }
 
+/// The tests in dashboard/browser-tests, and a picture of each screen.
+pub(super) fn browser(bench: &Bench<'_>) -> Outcome {
+    bench.tools.packages(&[("chromium", "chromium"), ("npm", "npm")])?;
+    let (cluster, images) = cluster_with_images(bench)?;
+    up::install(&cluster, &images, &[])?;
+    let folder = bench.tools.root().join("dashboard/browser-tests");
+    let npm = bench.tools.program("npm").args(["ci", "--no-audit", "--no-fund"]);
+    bench.check("browser-npm", npm.current_dir(&folder))?;
+    let node = bench
+        .tools
+        .program("node")
+        .args(["--test", "--test-reporter=tap"])
+        .current_dir(&folder)
+        .env("DASHBOARD_URL", format!("http://localhost:{}", E2E.dashboard_port))
+        .env("SCREENSHOTS", bench.artifacts.join("screens"));
+    let mut passed = 0;
+    bench.watch("browser", node, |line| {
+        if let Some(count) = line.strip_prefix("# pass ") {
+            passed = count.trim().parse().unwrap_or(0);
+        }
+    })?;
+    ensure!(passed > 0, "no test ran");
+    Ok(format!("{passed} tests; pictures are in {ARTIFACTS}/screens/"))
+}
+
 /// Deletes the tests' cluster, if there is one.
 pub(super) fn delete(bench: &Bench<'_>) -> Result<()> {
     if !bench.tools.has("kind") || !bench.tools.program("docker").arg("info").succeeds() {
@@ -103,6 +126,14 @@ pub(super) fn delete(bench: &Bench<'_>) -> Result<()> {
         let deleted = Cluster::ours(&bench.tools, &E2E, Some(kubeconfig(bench))).delete()?;
         Ok(deleted.then(|| "deleted".to_owned()))
     })
+}
+
+fn cluster_with_images<'a>(bench: &'a Bench<'_>) -> Result<(Cluster<'a>, Vec<Image>)> {
+    bench.tools.docker()?;
+    let images = images::build(&bench.tools, None)?;
+    let cluster = cluster(bench)?;
+    images::load(&bench.tools, &cluster, &images)?;
+    Ok((cluster, images))
 }
 
 fn cluster<'a>(bench: &'a Bench<'_>) -> Result<Cluster<'a>> {
