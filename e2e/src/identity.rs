@@ -44,7 +44,7 @@ pub fn another_root() -> Result<SigningRoot> {
     Ok(SigningRoot::generate(&profile, serial()?, Timestamp::now())?)
 }
 
-/// A client's certificate that `root` signs at `now` for ten minutes, with its key.
+/// A client's certificate that `root` signs at `now` for a minute, with its key.
 pub fn sign(root: &SigningRoot, common_name: &str, now: Timestamp) -> Result<(Certificate, PrivateKey)> {
     const LIFE: Duration = Duration::from_mins(1);
     let profile = LeafProfile {
