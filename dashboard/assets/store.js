@@ -85,6 +85,7 @@ export async function connect() {
 function follow(event) {
   lastFrame = Date.now();
   source = new EventSource(`/api/v1/stream?after=${encodeURIComponent(event)}`);
+  source.addEventListener('open', () => health('live'));
   source.addEventListener('changes', (message) => {
     lastFrame = Date.now();
     attempt = 0;
