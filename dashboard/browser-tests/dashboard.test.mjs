@@ -225,12 +225,14 @@ describe('the page', () => {
 
 test('screenshots of each screen in both themes', { skip: !SCREENSHOTS && 'SCREENSHOTS names no folder' }, async () => {
   await mkdir(SCREENSHOTS, { recursive: true });
-  for (const colorScheme of ['light', 'dark']) {
-    for (const [name, where] of Object.entries(SCREENS)) {
-      const page = await open(where, { colorScheme });
-      if (name === 'overview') await eventually(() => card(page, DEVICES[0]).getAttribute('data-presence'), (state) => state === 'online');
-      await page.screenshot({ path: path.join(SCREENSHOTS, `${name}-${colorScheme}.png`) });
-      await context.close();
-    }
+  const pictures = ['light', 'dark'].flatMap((colorScheme) =>
+    Object.entries(SCREENS).map(([name, where]) => ({ file: `${name}-${colorScheme}`, where, options: { colorScheme } })),
+  );
+  pictures.push({ file: 'overview-zh-TW-light', where: '/', options: { locale: 'zh-TW' } });
+  for (const { file, where, options } of pictures) {
+    const page = await open(where, options);
+    if (where === '/') await eventually(() => card(page, DEVICES[0]).getAttribute('data-presence'), (state) => state === 'online');
+    await page.screenshot({ path: path.join(SCREENSHOTS, `${file}.png`) });
+    await context.close();
   }
 });
