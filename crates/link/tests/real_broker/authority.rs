@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use link::Identity;
 use pki::{
     Certificate, CrlContents, KeyAlgorithm, LeafProfile, PrivateKey, RevocationReason, RevokedCertificate,
     RootProfile, SerialNumber, SigningRoot, Subject, Usage, Validity,
@@ -90,6 +91,11 @@ impl Authority {
 }
 
 impl Secret {
+    pub(crate) fn identity(&self) -> Identity {
+        let Self { tls_crt, tls_key, ca_crt, ca_crl: _ } = self;
+        Identity::from_pem(tls_crt, tls_key, ca_crt, Timestamp::now()).unwrap()
+    }
+
     pub(crate) fn serial(&self) -> String {
         Certificate::from_pem(&self.tls_crt).unwrap().serial().to_string()
     }

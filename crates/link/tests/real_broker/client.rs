@@ -10,7 +10,7 @@ use link::{
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
-    time::{Instant, interval, timeout_at},
+    time::{Instant, interval, sleep, timeout_at},
 };
 
 use crate::{authority::Secret, volume::Volume};
@@ -154,6 +154,19 @@ impl Client {
             numbers.push(Reading::parse(&message.payload).unwrap().seq);
         }
         (numbers, gap)
+    }
+
+    /// Waits until the broker has acknowledged all that was published.
+    pub(crate) async fn published_all(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let backlog = self.link.backlog();
+            if backlog.queued + backlog.in_flight == 0 {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{backlog:?}");
+            sleep(Duration::from_millis(5)).await;
+        }
     }
 
     pub(crate) fn publish(&self, seq: u64) {

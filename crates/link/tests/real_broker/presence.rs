@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use link::{
-    Failure, Identity,
+    Failure,
     wire::{ConnectionState, ConnectionStatus},
 };
 use rustix::process::Signal;
@@ -75,7 +74,7 @@ async fn who_is_taken_over_is_thrown_out_and_comes_back_later() {
     let broker = Mosquitto::start(&authority.broker("localhost"));
     let mut device = Client::device(&broker.address(), &authority.client("device001"));
     device.connected().await;
-    let other = identity(&authority.client("device001"));
+    let other = authority.client("device001").identity();
     link::take_over(&broker.address(), &other, Duration::from_secs(5)).await.unwrap();
     device.disconnected().await;
     let (session_present, _) = device.connected().await;
@@ -97,11 +96,11 @@ async fn a_revoked_device_is_cut_and_stays_offline() {
     broker.volume.swap(&Secret { ca_crl: authority.crl(&[&secret, &witness]), ..of_broker });
     broker.signal(Signal::HUP);
     let within = Duration::from_secs(5);
-    let witness = identity(&witness);
+    let witness = witness.identity();
     while link::take_over(&broker.address(), &witness, within).await != Err(Failure::Revoked) {}
     assert!(device.link.is_connected(), "a list cuts nobody");
 
-    let cutter = identity(&authority.client("device001"));
+    let cutter = authority.client("device001").identity();
     link::take_over(&broker.address(), &cutter, within).await.unwrap();
     assert_eq!(status(&mut observer).await.1, ConnectionState::Offline);
     device.refused(&Failure::Revoked).await;
@@ -142,9 +141,4 @@ async fn observer(authority: &Authority, broker: &Mosquitto) -> Client {
 async fn status(observer: &mut Client) -> (Instant, ConnectionState) {
     let (at, message) = observer.message("a status", |_| true).await;
     (at, ConnectionStatus::parse(&message.payload).unwrap().state)
-}
-
-fn identity(secret: &Secret) -> Identity {
-    let Secret { tls_crt, tls_key, ca_crt, ca_crl: _ } = secret;
-    Identity::from_pem(tls_crt, tls_key, ca_crt, Timestamp::now()).unwrap()
 }
