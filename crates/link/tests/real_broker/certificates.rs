@@ -35,7 +35,8 @@ async fn swap_in_mid_stream(times: usize) {
     let mut device = Client::device(&address, &authority.client("device001"));
     device.connected().await;
     let readings = Readings::of(&device.link, 100);
-    observer.message("a reading", |_| true).await;
+    let first = readings.first;
+    observer.readings_to(first).await;
 
     for _ in 0..times {
         let renewed = authority.client("device001");
@@ -45,7 +46,7 @@ async fn swap_in_mid_stream(times: usize) {
         device.identity_changed().await;
         assert_eq!(device.link.identity().serial_number(), renewed.serial());
     }
-    let (first, last) = readings.stop().await;
+    let last = readings.stop().await;
     let (numbers, gap) = observer.readings_to(last).await;
     let repeated = assert_complete(&numbers, first + 1, last);
     println!(
@@ -107,7 +108,8 @@ async fn a_refused_certificate_is_reported_and_the_one_before_it_stays_in_use() 
     let mut device = Client::device(&address, &good);
     device.connected().await;
     let readings = Readings::of(&device.link, 100);
-    observer.message("a reading", |_| true).await;
+    let first = readings.first;
+    observer.readings_to(first).await;
 
     let foreign = Secret { ca_crt: authority.certificate(), ..Authority::new(2).client("device001") };
     device.volume.swap(&foreign);
@@ -122,7 +124,7 @@ async fn a_refused_certificate_is_reported_and_the_one_before_it_stays_in_use() 
     device.volume.swap(&better);
     device.identity_changed().await;
     assert_eq!(device.link.identity().serial_number(), better.serial());
-    let (first, last) = readings.stop().await;
+    let last = readings.stop().await;
     let (numbers, gap) = observer.readings_to(last).await;
     assert_complete(&numbers, first + 1, last);
     println!("a refused certificate and a good one: longest gap {gap:?}");

@@ -26,8 +26,10 @@ pub(crate) struct Client {
 
 /// Readings that are published at a steady rate until they are stopped.
 pub(crate) struct Readings {
+    /// The number of the first one.
+    pub(crate) first: u64,
     stop: oneshot::Sender<()>,
-    publishing: JoinHandle<(u64, u64)>,
+    publishing: JoinHandle<u64>,
 }
 
 // === impl Client ===
@@ -182,13 +184,13 @@ impl Readings {
     pub(crate) fn of(link: &Link, per_second: u32) -> Self {
         let (stop, mut stopped) = oneshot::channel();
         let link = link.clone();
+        let mut numbers = Sequence::starting_at(Timestamp::now()).peekable();
+        let first = *numbers.peek().unwrap();
         let publishing = tokio::spawn(async move {
             let mut ticks = interval(Duration::from_secs(1) / per_second);
-            let mut numbers = Sequence::starting_at(Timestamp::now()).peekable();
-            let first = *numbers.peek().unwrap();
             loop {
                 tokio::select! {
-                    _ = &mut stopped => return (first, numbers.next().unwrap() - 1),
+                    _ = &mut stopped => return numbers.next().unwrap() - 1,
                     _ = ticks.tick() => {
                         let reading = Reading::new(Timestamp::now(), numbers.next().unwrap(), 21.5);
                         link.publish(Publication::reading(link.name(), &reading)).unwrap();
@@ -196,11 +198,11 @@ impl Readings {
                 }
             }
         });
-        Self { stop, publishing }
+        Self { first, stop, publishing }
     }
 
-    /// The numbers of the first and the last reading.
-    pub(crate) async fn stop(self) -> (u64, u64) {
+    /// Returns the number of the last one.
+    pub(crate) async fn stop(self) -> u64 {
         self.stop.send(()).unwrap();
         self.publishing.await.unwrap()
     }
