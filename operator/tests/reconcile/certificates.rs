@@ -29,6 +29,9 @@ fn serial(site: &Site, secret: &str) -> String {
     site.client_files(secret).certificate.serial().to_string()
 }
 
+/// What is damaged, and how.
+type Damage = (&'static str, fn(&mut Value));
+
 #[tokio::test]
 async fn a_certificate_costs_one_secret_one_status_and_one_event() {
     let site = Site::new();
@@ -160,7 +163,7 @@ async fn trust_that_was_cut_short_is_put_back_beside_the_same_certificate() {
 async fn a_label_or_the_owner_that_was_taken_off_is_put_back_beside_the_same_certificate() {
     let (site, operator) = site_with_door().await;
     let before = site.server.get::<Secret>("iotdevice-door").unwrap();
-    let damages: [(&str, fn(&mut Value)); 5] = [
+    let damages: [Damage; 5] = [
         ("the owner", |meta| drop(meta.as_object_mut().unwrap().remove("ownerReferences"))),
         ("whose it is", |meta| drop(meta["labels"].as_object_mut().unwrap().remove("ca-iot.dev/name"))),
         ("whose it is, changed", |meta| meta["labels"]["ca-iot.dev/name"] = "window".into()),

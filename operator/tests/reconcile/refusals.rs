@@ -116,9 +116,9 @@ async fn what_somebody_else_made_under_a_name_of_the_broker_is_left_alone() {
         })
         .await;
     }
-    try_with::<Deployment>("Deployment").await;
-    try_with::<Service>("Service").await;
-    try_with::<ConfigMap>("ConfigMap").await;
+    Box::pin(try_with::<Deployment>("Deployment")).await;
+    Box::pin(try_with::<Service>("Service")).await;
+    Box::pin(try_with::<ConfigMap>("ConfigMap")).await;
 }
 
 #[tokio::test]
@@ -237,7 +237,7 @@ async fn one_bad_spec_is_told_by_field_and_disturbs_nobody() {
         site.server.put(&device("door"));
         if reason == "WaitingForRoot" {
             site.server.edit::<IotDevice>("door", |device| {
-                drop(device["spec"].as_object_mut().unwrap().remove("rootCARef"))
+                drop(device["spec"].as_object_mut().unwrap().remove("rootCARef"));
             });
         }
         operator.look_at_device("door").await.unwrap();
@@ -280,7 +280,7 @@ async fn a_certificate_that_cannot_be_issued_is_tried_less_and_less_often() {
     site.server.put(&device_with("door", hopeless));
     let operator = site.operator();
     operator.look_at_root("root-ca").await.unwrap();
-    let minute = Duration::from_secs(60);
+    let minute = Duration::from_mins(1);
     for minutes in [1, 2, 4, 8, 16, 32, 32] {
         let message = |site: &Site| {
             let status = site.device("door");

@@ -205,7 +205,7 @@ impl ApiServer {
         let keys = bodies.flat_map(|body| {
             let data: BTreeMap<String, ByteString> =
                 serde_json::from_value(body["data"].clone()).unwrap_or_default();
-            let keys = data.into_iter().filter(|(name, _)| name.ends_with(".key"));
+            let keys = data.into_iter().filter(|(name, _)| name.strip_suffix(".key").is_some());
             keys.flat_map(|(name, key)| {
                 let pem = String::from_utf8_lossy(&key.0).lines().nth(1).map(str::to_owned);
                 let encoded =
@@ -308,7 +308,7 @@ impl State {
             }
             "get" => self.objects.get(path).map(|object| shown(object.value.clone())).ok_or_else(not_found),
             "create" => self.create(path, body, &manager),
-            "apply" => self.apply(path, status, body, &manager),
+            "apply" => self.apply(path, status, &body, &manager),
             "patch" => {
                 let object = self.objects.get(path).ok_or_else(not_found)?;
                 let mut merged = object.clone();
@@ -352,24 +352,24 @@ impl State {
 
     /// Server-side apply with force: adds and changes what is sent, takes away what this manager applied before and does not send
     /// any more, unless it came another way too.
-    fn apply(&mut self, path: &Path, status: bool, body: Value, manager: &str) -> Answer {
+    fn apply(&mut self, path: &Path, status: bool, body: &Value, manager: &str) -> Answer {
         let Some(object) = self.objects.get(path) else {
             if status {
                 return Err(not_found());
             }
-            preconditions(&json!({"metadata": {}}), &body)?;
+            preconditions(&json!({"metadata": {}}), body)?;
             let mut value = body.clone();
             value["metadata"]["managedFields"] = json!([]);
             let created = self.create(path, value, manager)?;
             if let Some(object) = self.objects.get_mut(path) {
                 object.updated = Value::Null;
-                object.applied.insert(false, applied_part(&body, false));
+                object.applied.insert(false, applied_part(body, false));
             }
             return Ok(created);
         };
         let mut object = object.clone();
-        preconditions(&object.value, &body)?;
-        let sent = applied_part(&body, status);
+        preconditions(&object.value, body)?;
+        let sent = applied_part(body, status);
         let before = object.applied.insert(status, sent.clone()).unwrap_or_default();
         take_away(&mut object.value, &before, &sent, &object.updated);
         merge(&mut object.value, &sent, Merge::Apply);

@@ -13,8 +13,8 @@ use kube::Resource;
 
 use super::NAMESPACE;
 
-pub(crate) const HOUR: Duration = Duration::from_secs(3600);
-pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const HOUR: Duration = Duration::from_hours(1);
+pub(crate) const DAY: Duration = Duration::from_hours(24);
 
 pub(crate) fn root(name: &str) -> RootCA {
     let spec = RootCASpec {
