@@ -13,18 +13,8 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
+use crate::key::Key;
 use crate::triggers::Triggers;
-
-/// A kind, a namespace and a name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Key {
-    /// The kind, such as `Secret`.
-    pub kind: String,
-    /// The namespace.
-    pub namespace: String,
-    /// The name.
-    pub name: String,
-}
 
 /// What is known of an object of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,15 +45,6 @@ pub struct Revision {
 #[derive(Default)]
 pub struct Children {
     known: Mutex<HashMap<Key, Child>>,
-}
-
-// === impl Key ===
-
-impl Key {
-    /// The key of `name` in `namespace`.
-    pub fn of<K: Resource<DynamicType = ()>>(namespace: &str, name: &str) -> Self {
-        Self { kind: K::kind(&()).into_owned(), namespace: namespace.to_owned(), name: name.to_owned() }
-    }
 }
 
 // === impl Child ===

@@ -29,8 +29,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::children::{Child, Children, Key, Revision, labelled_owner};
+use crate::children::{Child, Children, Revision, labelled_owner};
 use crate::error::{Result, Trying as _, in_short};
+use crate::key::Key;
 
 /// The annotation that a pod gets when something that it mounts has changed.
 const TOUCHED: &str = "ca-iot.dev/touched";

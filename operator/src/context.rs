@@ -12,8 +12,9 @@ use kube::{Resource as _, ResourceExt as _};
 use tokio::sync::watch;
 
 use crate::certificate::Verified;
-use crate::children::{Children, Key};
+use crate::children::Children;
 use crate::cluster::Cluster;
+use crate::key::Key;
 use crate::metrics::Metrics;
 use crate::roots::Roots;
 use crate::triggers::Triggers;

@@ -13,9 +13,9 @@ use kube::runtime::{Controller, PredicateConfig, WatchStreamExt as _, predicates
 use kube::{Api, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
-use crate::children::Key;
 use crate::context::Context;
 use crate::error::Error;
+use crate::key::Key;
 use crate::triggers::Trigger;
 
 /// How many objects of a kind are worked on side by side.

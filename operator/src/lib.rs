@@ -29,6 +29,7 @@ pub mod dashboard;
 pub mod error;
 pub mod http;
 pub mod iot_device;
+pub mod key;
 pub mod metrics;
 pub mod mqtt_broker;
 pub mod pods;

@@ -8,7 +8,7 @@ use futures::StreamExt as _;
 use futures::channel::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use kube::Resource;
 
-use crate::children::Key;
+use crate::key::Key;
 
 /// How long roots wait for more devices to come or go before they count them.
 const COUNT_AFTER: Duration = Duration::from_secs(2);

@@ -22,10 +22,10 @@ use pki::{PrivateKey, SerialNumber, Validity};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use crate::children::Key;
 use crate::cluster::{Foreign, Made, Note, Written};
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::key::Key;
 use crate::roots::{Lookup, UsableRoot};
 use crate::workloads::metadata::Owner;
 

@@ -19,10 +19,10 @@ use kube::runtime::controller::Action;
 use pki::{RootError, SigningRoot};
 
 use self::plan::{CrlPlan, KeyPlan};
-use crate::children::Key;
 use crate::cluster::{Note, Written};
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::key::Key;
 
 /// How long until an import that was refused is looked at again. It may be mended in place, and no watch tells: the operator
 /// sees nobody else's Secrets.

@@ -4,10 +4,10 @@ use api::{RootCA, names};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 
-use crate::children::Key;
 use crate::cluster::Foreign;
 use crate::context::{Context, Objects};
 use crate::error::Result;
+use crate::key::Key;
 use crate::workloads::metadata::metadata;
 
 /// What there is of a root.
