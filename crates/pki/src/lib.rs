@@ -14,7 +14,7 @@
 //! 5. A [`TrustBundle`] holds the roots that are trusted; [`ServerFiles::check`] and [`ClientFiles::check`] check what a pod has mounted
 //!    as one set.
 //!
-//! The profile follows RFC 5280; `tests/other_verifiers.rs` lets OpenSSL, pkilint, rustls and Python judge the result.
+//! The profile follows RFC 5280; `tests/other_verifiers/` lets OpenSSL, pkilint, rustls and Python judge the result.
 
 mod armor;
 mod certificate;
