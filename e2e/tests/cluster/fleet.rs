@@ -4,7 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use api::{Dashboard, IotDevice, MqttBroker, RootCA};
-use e2e::{Site, default_site, environment::measured, page::Page, patience, site, subscriber::Subscriber};
+use e2e::{
+    Site, default_site, environment::measured, page::Page, patience, site, site::PATIENCE,
+    subscriber::Subscriber,
+};
+use k8s_openapi::api::coordination::v1::Lease;
 use serde_json::json;
 
 /// How often a promise of time is tried; the middle one counts.
@@ -95,11 +99,16 @@ async fn an_operator_that_is_killed_goes_on_where_it_was() -> Result<()> {
         site.ready::<IotDevice>("before-40").await?;
         let before = site.identity::<IotDevice>("before-1").await?.certificate()?;
 
+        let holder = |lease: &Lease| lease.spec.clone().unwrap_or_default().holder_identity;
+        let killed = holder(&site.api::<Lease>().get("ca-iot-operator").await?);
         let operator = "app.kubernetes.io/name=operator";
+        let from = Instant::now();
         site.kubectl(&["delete", "pods", "--selector", operator, "--grace-period=0", "--force"]).await?;
+        let is_another =
+            |lease: &Lease| holder(lease).is_some_and(|now| !now.is_empty() && Some(now) != killed);
+        site.wait("ca-iot-operator", PATIENCE, "held by another", is_another).await?;
         site.apply::<IotDevice>("after", json!({})).await?;
         site.apply::<IotDevice>("before-2", json!({"renewal": {"trigger": "1"}})).await?;
-        let from = Instant::now();
         site.ready::<IotDevice>("after").await?;
         site.ready::<IotDevice>("before-2").await?;
         measured("a killed operator works again after", format_args!("{:.1?}", from.elapsed()))?;
