@@ -209,16 +209,19 @@ async fn a_device_that_calls_itself_by_anothers_client_id_does_not_throw_it_out(
         };
         let mut door_hears =
             listen(&broker, &door, &["cmd/door/#"], || call(&backend, "cmd/door/x", "knock")).await?;
+        // one connection, or more: right after a rollout the first through a mapped port may end at once
+        let before = door_hears.connects();
 
         call(&window, "devices/window/telemetry", "I am the door").succeeds().await?;
         call(&backend, "cmd/door/open", "first").succeeds().await?;
         door_hears.line_with("cmd/door/open first", SOON).await?;
-        ensure!(door_hears.connects() == 1, "{door_hears:?}");
+        ensure!(door_hears.connects() == before, "{door_hears:?}");
 
-        // the control: with the door's own certificate it is thrown out, and comes back
-        call(&door, "devices/door/telemetry", "I am the door").succeeds().await?;
+        // the control: with the door's own certificate it is thrown out, and comes back (and may throw out its rival,
+        // which is why that one need not succeed)
+        call(&door, "devices/door/telemetry", "I am the door").run().await?;
         until_heard(&mut door_hears, || call(&backend, "cmd/door/open", "second"), "second").await?;
-        ensure!(door_hears.connects() > 1, "{door_hears:?}");
+        ensure!(door_hears.connects() > before, "{door_hears:?}");
         Ok(())
     })
     .await

@@ -85,7 +85,9 @@ pub(super) fn e2e(bench: &Bench<'_>) -> Outcome {
         .env("CA_IOT_E2E_ARTIFACTS", &folder)
         .env("CA_IOT_E2E_DASHBOARD", format!("localhost:{}", E2E.dashboard_port))
         .env("CA_IOT_E2E_BROKER", format!("localhost:{}", E2E.broker_port))
-        .env("INSTA_UPDATE", "no");
+        .env("INSTA_UPDATE", "no")
+        // errors carry their context; sixty lines of frames would push them out of what is shown of a failure
+        .env("RUST_BACKTRACE", "0");
     cargo::tests(bench, "e2e", cargo).map_err(|error| match artifacts::collect(&cluster, &folder) {
         Ok(()) => error.context(format!("logs, events and resources of the cluster are in {ARTIFACTS}/e2e/")),
         Err(also) => error.context(format!("and the cluster's state could not be kept: {also:#}")),
