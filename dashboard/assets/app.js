@@ -6,24 +6,18 @@ import { language, LANGUAGES, t } from './i18n.js';
 import { icon } from './icons.js';
 import { presence } from './model.js';
 import { findings } from './audit.js';
-import { audit } from './screens/audit.js';
-import { certificates } from './screens/certificates.js';
-import { devices } from './screens/devices.js';
-import { log } from './screens/log.js';
-import { overview } from './screens/overview.js';
-import { rotation } from './screens/rotation.js';
 import { connect, now, sourceNow, store, subscribe } from './store.js';
 
 const YEAR = 31_536_000;
+/** Each in a file of its own, loaded when it is opened. */
 const SCREENS = [
-  { path: /^\/$/, nav: 'overview', href: '/', open: overview },
-  { path: /^\/devices$/, nav: 'devices', href: '/devices', open: devices },
-  // With its chart library, and so only when a device is looked at.
-  { path: /^\/devices\/([^/]+)$/, nav: 'devices', open: async (...args) => (await import('./screens/device.js')).device(...args) },
-  { path: /^\/certificates$/, nav: 'certificates', href: '/certificates', open: certificates },
-  { path: /^\/log$/, nav: 'log', href: '/log', open: log },
-  { path: /^\/audit$/, nav: 'audit', href: '/audit', open: audit },
-  { path: /^\/rotation$/, nav: 'rotation', href: '/rotation', open: rotation },
+  { path: /^\/$/, nav: 'overview', href: '/', load: async () => (await import('./screens/overview.js')).overview },
+  { path: /^\/devices$/, nav: 'devices', href: '/devices', load: async () => (await import('./screens/devices.js')).devices },
+  { path: /^\/devices\/([^/]+)$/, nav: 'devices', load: async () => (await import('./screens/device.js')).device },
+  { path: /^\/certificates$/, nav: 'certificates', href: '/certificates', load: async () => (await import('./screens/certificates.js')).certificates },
+  { path: /^\/log$/, nav: 'log', href: '/log', load: async () => (await import('./screens/log.js')).log },
+  { path: /^\/audit$/, nav: 'audit', href: '/audit', load: async () => (await import('./screens/audit.js')).audit },
+  { path: /^\/rotation$/, nav: 'rotation', href: '/rotation', load: async () => (await import('./screens/rotation.js')).rotation },
 ];
 /** A connection that is back sooner was not gone for anybody. */
 const BLINK = 2_000;
@@ -158,11 +152,9 @@ async function open() {
   const found = SCREENS.map((candidate) => ({ ...candidate, match: candidate.path.exec(location.pathname) })).find(({ match }) => match) ?? { ...SCREENS[0], match: [] };
   const root = h('div', { class: `screen screen-${found.nav}` });
   const query = new URLSearchParams(location.search);
-  const next = await found.open(root, { query, setQuery: (values) => setQuery(query, values), name: found.match[1] && decodeURIComponent(found.match[1]) });
-  if (number !== opening) {
-    next.close?.();
-    return;
-  }
+  const show = await found.load();
+  if (number !== opening) return;
+  const next = show(root, { query, setQuery: (values) => setQuery(query, values), name: found.match[1] && decodeURIComponent(found.match[1]) });
   screen?.close?.();
   screen = next;
   main.replaceChildren(root);
@@ -234,6 +226,8 @@ subscribe(async (changed) => {
   if (!started && store.loaded) {
     started = true;
     await open();
+    // The others now, so that they open at once, and also while the server is away.
+    for (const { load } of SCREENS) load().catch(() => {});
   }
   frame(changed);
 });

@@ -1,7 +1,7 @@
 // Pieces that several screens are made of.
 
 import { h, setAttribute, setText } from './dom.js';
-import { date, moment, relative } from './format.js';
+import { clock, date, duration, moment, relative } from './format.js';
 import { t, word } from './i18n.js';
 import { icon, KIND_ICONS, STATE_ICONS } from './icons.js';
 import { lifeLeft, lifeTone, TONES } from './model.js';
@@ -22,6 +22,15 @@ export function stateChip(group) {
       setText(label, word(group, state));
     },
   };
+}
+
+/** A value that is old says since when. */
+export function noteOf(device, state, at) {
+  if (!device.latest) return t(device.registered ? 'device.never' : 'device.unregistered');
+  const received = device.latest[1];
+  if (state !== 'online') return t('device.silent', { duration: duration(at - received), clock: clock(received) });
+  const age = relative(received, at);
+  return device.interval ? t('device.every', { age, interval: duration(device.interval) }) : age;
 }
 
 /** How much of a certificate's life is left, with a mark where it will be renewed. */

@@ -1,15 +1,15 @@
 // The state of the page: loaded once, then kept by one stream. Screens are told at most once per animation frame.
 
 import { isBrokerEvent } from './model.js';
+import { join } from './stream.js';
 
 const LOG_MESSAGES = 2_000;
 const LOG_EVENTS = 200;
 const SPARK_SLOTS = 60;
 const SPARK_SLOT = 5_000;
 const RATE_SLOT = 5_000;
-const RETRY = [500, 1_000, 2_000, 5_000];
-/** The server sends a frame each second; this long without one, the connection is dead even if nobody says so. */
-const SILENCE = 20_000;
+/** At most this long until the next try, at random, so that many tabs do not come back at once. */
+const RETRY = [250, 1_000, 2_000, 5_000];
 
 export const store = {
   loaded: false,
@@ -63,55 +63,45 @@ function tell(...fields) {
   });
 }
 
-let source;
+let speak;
 let attempt = 0;
-let lastFrame = 0;
+let loading = false;
 
 /** Loads everything and follows it from there; after any failure again, by itself. */
 export async function connect() {
-  source?.close();
-  source = undefined;
+  if (loading) return;
+  loading = true;
   try {
+    speak ??= await join(hear);
     const response = await fetch('/api/v1/state', { signal: AbortSignal.timeout(30_000) });
     if (!response.ok) throw new Error(`${response.status} ${response.statusText}`);
     const snapshot = await response.json();
     take(snapshot);
-    follow(snapshot.event);
+    loading = false;
+    speak({ type: 'follow', after: snapshot.event });
   } catch {
-    lost();
+    loading = false;
+    health('lost');
+    again();
   }
 }
 
-function follow(event) {
-  lastFrame = Date.now();
-  source = new EventSource(`/api/v1/stream?after=${encodeURIComponent(event)}`);
-  source.addEventListener('open', () => health('live'));
-  source.addEventListener('changes', (message) => {
-    lastFrame = Date.now();
-    attempt = 0;
-    health('live');
-    apply(JSON.parse(message.data));
-  });
-  source.addEventListener('reset', () => connect());
-  source.addEventListener('error', () => {
-    // While it is connecting the browser resumes by itself, with the id of the last frame.
-    if (source?.readyState === EventSource.CLOSED) lost();
-    else health('lost');
-  });
-}
-
-function lost() {
-  source?.close();
-  source = undefined;
-  health('lost');
+function again() {
   const wait = RETRY[Math.min(attempt, RETRY.length - 1)];
   attempt += 1;
-  setTimeout(connect, wait + Math.random() * wait);
+  setTimeout(connect, wait * Math.random());
 }
 
-setInterval(() => {
-  if (source && Date.now() - lastFrame > SILENCE) lost();
-}, 5_000);
+/** What the hub says, see hub.js. */
+function hear({ type, value, data }) {
+  if (type === 'health') health(value);
+  if (type === 'reset') again();
+  if (type !== 'changes') return;
+  attempt = 0;
+  health('live');
+  apply(JSON.parse(data));
+  speak({ type: 'taken' });
+}
 
 function health(value) {
   if (store.stream.health === value) return;

@@ -6,9 +6,8 @@ import { h, setAttribute, setText } from '../dom.js';
 import { celsius, clock, date, duration, integer, moment, octets, relative } from '../format.js';
 import { t } from '../i18n.js';
 import { lifeLeft, lifeTone, presence } from '../model.js';
-import { code, copyButton, empty, section, stateChip } from '../parts.js';
+import { code, copyButton, empty, noteOf, section, stateChip } from '../parts.js';
 import { now, store } from '../store.js';
-import { noteOf } from './overview.js';
 
 const WINDOWS = ['5m', '1h', '24h'];
 const RELOAD = { '5m': 10_000, '1h': 15_000, '24h': 60_000 };

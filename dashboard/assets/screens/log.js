@@ -66,6 +66,12 @@ export function log(root, { query, setQuery }) {
   }
 
   function update(changed) {
+    // Everything was loaded anew, perhaps from a server that counts its lines from one again.
+    if (changed.has('all')) {
+      last = 0;
+      if (paused) paused.lastId = store.log.at(-1)?.id ?? 0;
+      else lines.replaceChildren();
+    }
     kinds.forEach((button, index) => setAttribute(button, 'aria-pressed', String(KINDS[index] === kind())));
     if (pause.dataset.paused !== String(Boolean(paused))) {
       pause.dataset.paused = String(Boolean(paused));

@@ -4,7 +4,7 @@ import { h, keyedList, setAttribute, setText } from '../dom.js';
 import { celsius, clock, duration, integer, rate, relative } from '../format.js';
 import { t } from '../i18n.js';
 import { brokerText, byName, certificateRows, isBrokerEvent, needsAttention, nextDue, presence, PRESENCES } from '../model.js';
-import { empty, firstDevice, holderName, lifeBar, section, stateChip } from '../parts.js';
+import { empty, firstDevice, holderName, lifeBar, noteOf, section, stateChip } from '../parts.js';
 import { icon, STATE_ICONS } from '../icons.js';
 import { sparkline } from '../spark.js';
 import { now, sourceNow, store } from '../store.js';
@@ -109,15 +109,6 @@ function card(device) {
       spark.draw(current, at);
     },
   };
-}
-
-/** A value that is old says since when. */
-export function noteOf(device, state, at) {
-  if (!device.latest) return t(device.registered ? 'device.never' : 'device.unregistered');
-  const received = device.latest[1];
-  if (state !== 'online') return t('device.silent', { duration: duration(at - received), clock: clock(received) });
-  const age = relative(received, at);
-  return device.interval ? t('device.every', { age, interval: duration(device.interval) }) : age;
 }
 
 function tile(label, href) {

@@ -25,6 +25,7 @@ pub(super) static ASSETS: &[Asset] = &embed![
     "chart.js",
     "dom.js",
     "format.js",
+    "hub.js",
     "i18n.js",
     "i18n/en.json",
     "i18n/zh-TW.json",
@@ -41,11 +42,13 @@ pub(super) static ASSETS: &[Asset] = &embed![
     "screens/rotation.js",
     "spark.js",
     "store.js",
+    "stream.js",
     "style.css",
     "table.js",
     "topics.js",
     "vendor/uPlot.css",
     "vendor/uPlot.js",
+    "worker.js",
 ];
 
 /// Relative imports stay below it, so one hash names them all: a change to any file is a new address for every file.

@@ -16,14 +16,17 @@ mod csv;
 mod guard;
 mod page;
 mod probes;
+mod process;
 mod stream;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use axum::Router;
 use axum::middleware;
 use axum::routing::get;
+use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tower_http::compression::CompressionLayer;
@@ -43,6 +46,10 @@ pub struct Site {
 
 /// Tabs at a time; each costs a few kilobytes and a socket.
 const MAX_STREAMS: usize = 512;
+
+/// A reader that takes nothing for this long is cut off (`TCP_USER_TIMEOUT`, tcp(7)); a tab that slept comes back by
+/// itself and gets what it missed.
+const STALLED_AFTER: Duration = Duration::from_mins(1);
 
 impl Site {
     /// Serves `live` under the safe host names and `hosts`. Streams end when `shutdown` turns true.
@@ -86,6 +93,12 @@ pub fn router(site: Arc<Site>) -> Router {
 /// When the socket fails.
 pub async fn serve(listener: TcpListener, site: Site) -> std::io::Result<()> {
     let mut shutdown = site.shutdown.clone();
+    let millis = u32::try_from(STALLED_AFTER.as_millis()).unwrap_or(u32::MAX);
+    let listener = listener.tap_io(move |connection| {
+        if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(&*connection, millis) {
+            tracing::warn!(%error, "a reader that stalls will not be cut off");
+        }
+    });
     axum::serve(listener, router(Arc::new(site)))
         .with_graceful_shutdown(async move {
             // An error means that nobody can shut us down any more: the same as being told to.

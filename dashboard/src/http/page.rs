@@ -1,7 +1,7 @@
 //! The one page, in the language and theme that the browser asks for.
 
 use axum::http::header::{ACCEPT_LANGUAGE, CACHE_CONTROL, CONTENT_TYPE, COOKIE, VARY};
-use axum::http::{HeaderMap, HeaderName};
+use axum::http::{HeaderMap, HeaderName, Uri};
 use axum::response::{IntoResponse, Response};
 
 use super::assets;
@@ -19,12 +19,13 @@ enum Language {
 }
 
 /// `GET /` and every other screen: which one it is, the script sees from the address.
-pub(super) async fn page(headers: HeaderMap) -> Response {
+pub(super) async fn page(uri: Uri, headers: HeaderMap) -> Response {
     let language = language(&headers);
     let theme = cookie(&headers, "theme").filter(|theme| THEMES.contains(theme)).unwrap_or("auto");
     let page = PAGE
         .replace("{{language}}", language.tag())
         .replace("{{theme}}", theme)
+        .replace("{{screen}}", &preloads(uri.path()))
         .replace("{{assets}}", &assets::base())
         .replace("{{noscript}}", language.noscript());
     let headers: [(HeaderName, &str); 3] = [
@@ -33,6 +34,25 @@ pub(super) async fn page(headers: HeaderMap) -> Response {
         (VARY, "Accept-Language, Cookie"),
     ];
     (headers, page).into_response()
+}
+
+/// The modules of the screen at `path`, beside those that every screen needs: without being named here, the browser
+/// would learn of them one after the other.
+fn modules(path: &str) -> &'static [&'static str] {
+    match path {
+        "/devices" => &["screens/devices.js", "spark.js", "table.js"],
+        "/certificates" => &["screens/certificates.js", "table.js"],
+        "/log" => &["screens/log.js", "topics.js"],
+        "/audit" => &["screens/audit.js"],
+        "/rotation" => &["screens/rotation.js"],
+        path if path.starts_with("/devices/") => &["screens/device.js", "chart.js", "vendor/uPlot.js"],
+        _ => &["screens/overview.js", "spark.js"],
+    }
+}
+
+fn preloads(path: &str) -> String {
+    let link = |module: &&str| format!(r#"<link rel="modulepreload" href="{{{{assets}}}}/{module}" />"#);
+    modules(path).iter().map(link).collect::<Vec<_>>().join("\n    ")
 }
 
 /// The switch on the page leaves a cookie; without one the browser's own list decides.
@@ -92,7 +112,43 @@ impl Language {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    /// What `file` imports at once, and what that imports.
+    fn imports(file: &str, found: &mut BTreeSet<String>) {
+        let (_, content) = assets::ASSETS.iter().find(|(name, _)| *name == file).expect(file);
+        let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
+        for import in std::str::from_utf8(content).unwrap().split(" from '").skip(1) {
+            let path = import.split('\'').next().unwrap();
+            let path = match (path.strip_prefix("../"), path.strip_prefix("./")) {
+                (Some(above), _) => above.to_owned(),
+                (_, Some(beside)) if folder.is_empty() => beside.to_owned(),
+                (_, Some(beside)) => format!("{folder}/{beside}"),
+                _ => continue,
+            };
+            if found.insert(path.clone()) {
+                imports(&path, found);
+            }
+        }
+    }
+
+    #[test]
+    fn the_browser_is_told_of_every_module_of_a_screen_at_once() {
+        for path in ["/", "/devices", "/devices/device001", "/certificates", "/log", "/audit", "/rotation"] {
+            let page = PAGE.replace("{{screen}}", &preloads(path));
+            let told: BTreeSet<String> = page
+                .split("<link rel=\"modulepreload\" href=\"{{assets}}/")
+                .skip(1)
+                .map(|link| link.split('"').next().unwrap().to_owned())
+                .collect();
+            let mut needed = BTreeSet::from([modules(path)[0].to_owned()]);
+            imports("app.js", &mut needed);
+            imports(modules(path)[0], &mut needed);
+            assert_eq!(told, needed, "{path}");
+        }
+    }
 
     fn of(accept: &str, cookies: &str) -> &'static str {
         let mut headers = HeaderMap::new();

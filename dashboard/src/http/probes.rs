@@ -16,6 +16,7 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
 
 use super::Site;
+use super::process::Usage;
 use crate::state::source::Health;
 
 /// `GET /healthz`: answering is being alive.
@@ -61,7 +62,13 @@ pub(super) async fn metrics(State(site): State<Arc<Site>>) -> Response {
 
 /// The figures of this moment; nothing is counted twice, so there is nothing to keep between two scrapes.
 fn registry(site: &Site, now: Timestamp) -> Registry {
-    let mut registry = Registry::with_prefix("ca_iot_dashboard");
+    let mut all = Registry::default();
+    if let Some(Usage { cpu_seconds, resident_bytes }) = Usage::read() {
+        all.register("process_cpu_seconds", "User and system time", ConstCounter::new(cpu_seconds));
+        let bytes = i64::try_from(resident_bytes).unwrap_or(i64::MAX);
+        all.register("process_resident_memory_bytes", "Resident memory", ConstGauge::new(bytes));
+    }
+    let registry = all.sub_registry_with_prefix("ca_iot_dashboard");
     let devices = Family::<[(&str, &str); 1], Gauge>::default();
     let up = Family::<[(&str, &str); 1], Gauge>::default();
     let (messages, refused) = site.live.with(|state| {
@@ -81,6 +88,6 @@ fn registry(site: &Site, now: Timestamp) -> Registry {
     registry.register("messages", "MQTT messages received", ConstCounter::new(messages));
     registry.register("refused_messages", "Messages of devices beyond the bound", ConstCounter::new(refused));
     registry.register("stream_resets", "Tabs told to load everything anew", ConstCounter::new(resets));
-    registry.register("tabs", "Open streams", ConstGauge::new(tabs));
-    registry
+    registry.register("tabs", "Open streams: one for each browser", ConstGauge::new(tabs));
+    all
 }
