@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-use crate::Identity;
+use crate::{Identity, Qos};
 
 /// Where the broker listens: `host:port`. The host is also the name that its certificate must bear.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,8 +48,11 @@ pub struct LinkOptions {
     pub identity: IdentitySource,
     /// Whether others are told.
     pub presence: Presence,
-    /// Topic filters to hear, at QoS 1.
+    /// Topic filters to hear.
     pub subscriptions: Vec<String>,
+    /// How surely what is subscribed to has to come. At QoS 1 the broker keeps what was not acknowledged, and with a
+    /// session that outlives the connection it writes it to disk first: a few hundred messages a second.
+    pub subscription_qos: Qos,
     /// How long the broker keeps subscriptions and undelivered messages while this client is away.
     /// Whole seconds; zero forgets at once.
     pub session_expiry: Duration,
@@ -65,6 +68,7 @@ impl LinkOptions {
             identity: IdentitySource::Directory(pki.into()),
             presence: Presence::Announced,
             subscriptions: Vec::new(),
+            subscription_qos: Qos::AtLeastOnce,
             session_expiry: Duration::from_hours(24),
             queue_limit: 720,
         }

@@ -322,8 +322,13 @@ impl Desk {
         // A new process subscribes in any case: that brings what the broker retains.
         let kept = session_present && self.subscribed;
         if !kept && !self.options.subscriptions.is_empty() {
+            let qos = match self.options.subscription_qos {
+                Qos::AtMostOnce => QoS::AtMostOnce,
+                Qos::AtLeastOnce => QoS::AtLeastOnce,
+                Qos::ExactlyOnce => QoS::ExactlyOnce,
+            };
             let filters = self.options.subscriptions.iter();
-            let filters = filters.map(|filter| SubscribeFilterInput::new(filter, QoS::AtLeastOnce));
+            let filters = filters.map(|filter| SubscribeFilterInput::new(filter, qos));
             match self.client.try_subscribe_many(filters) {
                 Ok(()) => self.subscribed = true,
                 Err(error) => warn!(%error, "cannot subscribe"),

@@ -18,6 +18,8 @@ pub struct Device {
     connection: Option<ConnectionStatus>,
     acknowledgement: Option<CertificateAcknowledgement>,
     lost: u64,
+    /// Readings may have come that nobody here heard.
+    deaf: bool,
     restarts: u32,
     malformed: u64,
 }
@@ -70,12 +72,13 @@ impl Device {
     #[allow(clippy::cast_possible_truncation)] // no thermometer needs more than seven digits
     pub fn reading(&mut self, reading: &Reading, now: Timestamp) -> Changed {
         let mut changed = Changed::Reading;
+        let deaf = std::mem::take(&mut self.deaf);
         if let Some(latest) = self.latest {
             match Continuity::between(latest.seq, reading.seq) {
                 Continuity::Repeated => return Changed::Nothing,
                 Continuity::Next => self.interval.observe(latest.sent, reading.ts, 1),
                 Continuity::Lost(missing) => {
-                    self.lost += missing;
+                    self.lost += if deaf { 0 } else { missing };
                     self.interval.observe(latest.sent, reading.ts, missing + 1);
                     changed = Changed::Device;
                 }
@@ -90,6 +93,11 @@ impl Device {
         self.latest = Some(Latest { at, sent: reading.ts, received: now, celsius, seq: reading.seq });
         self.series.push(at, celsius);
         if self.interval.is_news() { Changed::Device } else { changed }
+    }
+
+    /// What is missing before the next reading is not the device's loss.
+    pub fn deaf(&mut self) {
+        self.deaf = true;
     }
 
     /// Takes what the device, or the broker in its name, says of its session.
@@ -291,6 +299,15 @@ mod tests {
         let again = Reading::new(at(45_000), 9, 20.0);
         assert_eq!(device.reading(&again, at(46_000)), Changed::Nothing);
         assert_eq!(device.last_received(), Some(at(45_000)));
+    }
+
+    #[test]
+    fn what_came_while_the_dashboard_was_away_is_not_called_lost() {
+        let mut device = device(3, 5_000);
+        device.deaf();
+        device.reading(&Reading::new(at(60_000), 12, 20.0), at(60_000));
+        device.reading(&Reading::new(at(65_000), 14, 20.0), at(65_000));
+        assert_eq!(device.view("a", true, None).lost, 1, "only the one that it should have heard");
     }
 
     #[test]

@@ -124,6 +124,11 @@ impl State {
         self.heard(name, Device::malformed);
     }
 
+    /// Nothing is heard of any device for a while.
+    pub fn deaf(&mut self) {
+        self.devices.values_mut().for_each(Device::deaf);
+    }
+
     /// What the broker says of itself.
     pub fn broker_facts(&mut self, change: impl FnOnce(&mut BrokerFacts)) {
         let before = self.broker.clone();
