@@ -128,13 +128,6 @@ function bannerElement({ id }) {
 const badge = h('span', { class: 'badge', hidden: true });
 links.find((link) => link.dataset.nav === 'audit').append(badge);
 
-const rotationLink = links.find((link) => link.dataset.nav === 'rotation');
-
-/** Roots stand still for years; the way to their replacement is shown while there is one. */
-function drawRotationLink() {
-  rotationLink.hidden = ![...store.holders.values()].some(({ root, certificates }) => root?.rotation || (root && certificates.length > 1));
-}
-
 function drawBadge() {
   const count = findings(store, now()).filter(({ severity }) => severity !== 'notice').length;
   badge.hidden = count === 0;
@@ -217,7 +210,6 @@ function frame(changed) {
     listen();
     drawBadge();
   }
-  if (changed.has('tick') || changed.has('all')) drawRotationLink();
   screen?.update(changed);
 }
 

@@ -1,6 +1,6 @@
 // What somebody should look at, derived from what is known: pure, tested, and with the command that helps.
 
-import { lifeLeft, presence } from './model.js';
+import { isBarred, lifeLeft, presence } from './model.js';
 
 /** Loudest first. */
 export const SEVERITIES = ['critical', 'warning', 'notice'];
@@ -72,7 +72,7 @@ function ofDevice(store, device, now) {
     if (here && store.sources?.api.health === 'up') found.push(about('unregistered', 'warning', {}, `${kubectl(store)} get iotdevice ${name}`));
     return found;
   }
-  if (here && (holder.device?.revoked || holder.device?.suspended)) found.push(about('barred', 'critical', {}, describe(store, 'IotDevice', name)));
+  if (here && isBarred(holder)) found.push(about('barred', 'critical', {}, describe(store, 'IotDevice', name)));
   const [certificate] = holder.certificates;
   const old = certificate && device.inUse && device.inUse.serialNumber !== certificate.serialNumber;
   if (here && old && now - certificate.notBefore > SWITCH_WITHIN * 2) {
@@ -113,6 +113,9 @@ export const kubectl = ({ namespace }) => (namespace === 'default' ? 'kubectl' :
 
 /** State and events of a resource. */
 export const describe = (store, kind, name) => `${kubectl(store)} describe ${RESOURCES[kind]} ${name}`;
+
+/** Changes the spec of a resource. */
+export const patch = (store, kind, name, spec) => `${kubectl(store)} patch ${RESOURCES[kind]} ${name} --type merge -p '${JSON.stringify({ spec })}'`;
 
 /** Renews at once with a new key; every new value of the trigger does so once. */
 export const renew = (store, kind, name) => `${kubectl(store)} patch ${RESOURCES[kind]} ${name} --type merge -p "{\\"spec\\":{\\"renewal\\":{\\"trigger\\":\\"$(date -u +%FT%TZ)\\"}}}"`;

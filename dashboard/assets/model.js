@@ -80,7 +80,22 @@ function row(store, holder, certificate) {
     certificate,
     state,
     use: certificate ? use(store, holder, certificate) : 'unknown',
+    served: served(store, holder),
   };
+}
+
+/** Serial number of the certificate that is really used: as a handshake or the holder itself told; roots have none. */
+export function served(store, holder) {
+  switch (holder.kind) {
+    case 'IotDevice':
+      return store.devices.get(holder.name)?.inUse?.serialNumber;
+    case 'MqttBroker':
+      return holder.broker?.loaded?.serialNumber;
+    case 'Dashboard':
+      return store.ownCertificate?.name === `${holder.name}.dashboard` ? store.ownCertificate.serialNumber : undefined;
+    default:
+      return undefined;
+  }
 }
 
 /**
@@ -88,20 +103,21 @@ function row(store, holder, certificate) {
  * `unknown` when nobody reported it.
  */
 function use(store, holder, certificate) {
-  const same = (serial) => (serial === undefined ? 'unknown' : serial === certificate.serialNumber ? 'yes' : 'no');
-  switch (holder.kind) {
-    case 'IotDevice':
-      return same(store.devices.get(holder.name)?.inUse?.serialNumber);
-    case 'MqttBroker':
-      return same(holder.broker?.loaded?.serialNumber);
-    case 'Dashboard':
-      return same(store.ownCertificate?.name === `${holder.name}.dashboard` ? store.ownCertificate.serialNumber : undefined);
-    default: {
-      const loaded = [...store.holders.values()].flatMap((other) => (other.broker?.loaded ? [other.broker.loaded.roots] : []));
-      if (loaded.length === 0) return 'unknown';
-      return loaded.every((roots) => roots.includes(certificate.fingerprint)) ? 'yes' : 'no';
-    }
+  if (holder.kind === 'RootCA') {
+    const loaded = [...store.holders.values()].flatMap((other) => (other.broker?.loaded ? [other.broker.loaded.roots] : []));
+    if (loaded.length === 0) return 'unknown';
+    return loaded.every((roots) => roots.includes(certificate.fingerprint)) ? 'yes' : 'no';
   }
+  const serial = served(store, holder);
+  return serial === undefined ? 'unknown' : serial === certificate.serialNumber ? 'yes' : 'no';
+}
+
+/** Whether the owner does not want the device to be let in. */
+export const isBarred = (holder) => Boolean(holder?.device?.revoked || holder?.device?.suspended);
+
+/** Devices that should not be let in and still send; there must be none. */
+export function barredButHere(store, now) {
+  return [...store.devices.values()].filter((device) => isBarred(store.holders.get(`IotDevice/${device.name}`)) && presence(device, now) === 'online');
 }
 
 /** Whether a row needs somebody: its state, its dates, or its holder's conditions say so. */

@@ -25,6 +25,10 @@ export const store = {
   ownCertificate: undefined,
   /** Rises when a holder, or what is known of its certificate's use, changed. */
   revision: 0,
+  /** How often everything was loaded. */
+  loads: 0,
+  /** How often something happened to a resource, by its id. */
+  eventsOf: new Map(),
   /** Whether this page hears from the server, and since when. */
   stream: { health: 'connecting', since: Date.now() },
   /** Server clock minus ours. */
@@ -115,6 +119,8 @@ function take(snapshot) {
   Object.assign(store, {
     loaded: true,
     revision: store.revision + 1,
+    loads: store.loads + 1,
+    eventsOf: new Map(),
     namespace: snapshot.namespace,
     version: snapshot.version,
     clockOffset: snapshot.now - Date.now(),
@@ -148,6 +154,7 @@ function apply(changes) {
   }
   for (const id of changes.removedHolders ?? []) store.holders.delete(id);
   for (const holder of changes.holders ?? []) store.holders.set(holder.id, holder);
+  for (const id of changes.eventsOf ?? []) store.eventsOf.set(id, (store.eventsOf.get(id) ?? 0) + 1);
   if (changes.log || changes.logSkipped) extendLog(changes.log ?? [], changes.logSkipped ?? 0);
   if (changes.sources) store.sources = changes.sources;
   if (changes.broker) store.broker = changes.broker;
@@ -158,6 +165,7 @@ function apply(changes) {
     ...(changes.readings ? ['readings'] : []),
     ...(changes.devices || changes.removedDevices ? ['devices', 'readings'] : []),
     ...(changes.holders || changes.removedHolders ? ['holders'] : []),
+    ...(changes.eventsOf ? ['events'] : []),
     ...(changes.log || changes.logSkipped ? ['log'] : []),
     ...(changes.sources ? ['sources'] : []),
     ...(changes.broker ? ['broker'] : []),

@@ -97,6 +97,7 @@ function certificateRow({ holder, certificate }) {
   const expires = when();
   const renews = when();
   const use = h('span', { class: 'use' });
+  const servedInstead = h('span', { class: 'mono cell-note' });
   const serial = h('span', { class: 'mono' });
   const why = h('span', { class: 'why' });
   let current = certificate;
@@ -111,7 +112,7 @@ function certificateRow({ holder, certificate }) {
       h('span', { class: 'cell-life' }, bar.element, percent),
       expires.element,
       renews.element,
-      use,
+      h('span', { class: 'state-cell' }, use, servedInstead),
       h('span', { class: 'serial' }, serial, copy),
     ],
     update(row) {
@@ -130,6 +131,9 @@ function certificateRow({ holder, certificate }) {
       renews.update(current?.renewalTime, at);
       setText(serial, current ? shortHex(octets(current.serialNumber).slice(0, 17)) : '–');
       setAttribute(serial, 'title', current && octets(current.serialNumber));
+      const other = row.use === 'no' && row.served ? octets(row.served) : '';
+      setText(servedInstead, other && shortHex(other.slice(0, 17)));
+      setAttribute(servedInstead, 'title', other || undefined);
       const label = row.holder.kind === 'RootCA' ? `use.root.${row.use}` : `use.${row.use}`;
       if (label !== shownUse) {
         shownUse = label;

@@ -1,7 +1,8 @@
 // One device: its temperature over time, its certificate, its connection, and what to do with it.
 
-import { describe, kubectl, renew } from '../audit.js';
+import { describe, kubectl, patch, renew } from '../audit.js';
 import { temperatureChart } from '../chart.js';
+import { eventHistory } from '../events.js';
 import { h, setAttribute, setText } from '../dom.js';
 import { celsius, clock, date, duration, integer, moment, octets, relative } from '../format.js';
 import { t } from '../i18n.js';
@@ -25,6 +26,8 @@ export function device(root, { query, setQuery, name }) {
   const facts = h('dl', { class: 'facts wide' });
   const certificate = h('div');
   const messages = h('ul', { class: 'list events' });
+  const events = eventHistory('IotDevice', name);
+  const orders = h('div');
   const body = h(
     'div',
     {},
@@ -32,8 +35,9 @@ export function device(root, { query, setQuery, name }) {
     h('section', { class: 'panel' }, h('div', { class: 'panel-head' }, h('h2', {}, t('device.temperature')), h('div', { class: 'filters', role: 'group', 'aria-label': t('window.label') }, tabs)), area, h('p', { class: 'fine' }, t('chart.memory'))),
     section(t('device.certificate'), certificate),
     section(t('device.connection'), facts),
+    section(t('events.title'), events.element),
     section(t('device.messages'), messages),
-    section(t('device.commands'), commands(name)),
+    section(t('device.commands'), orders),
   );
   const missing = h('div');
   root.append(missing, body);
@@ -87,6 +91,8 @@ export function device(root, { query, setQuery, name }) {
     chart.show(window(), points, current, at);
     drawFacts(facts, current, holder, at);
     drawCertificate(certificate, current, holder, at);
+    drawCommands(orders, name, holder);
+    events.update();
     if (changed.has('log') || changed.has('all') || !messages.firstChild) drawMessages(messages, name);
   }
 
@@ -105,6 +111,7 @@ export function device(root, { query, setQuery, name }) {
     close() {
       loading?.abort();
       chart.close();
+      events.close();
     },
   };
 }
@@ -120,7 +127,8 @@ function drawFacts(parent, device, holder, at) {
     ['device.restarts', integer(device.restarts)],
     ['device.malformed', integer(device.malformed)],
     ['device.clock', skew === null || skew === undefined ? t('device.unknown') : Math.abs(skew) < 2_000 ? t('device.clockRight') : t(skew > 0 ? 'device.clockAhead' : 'device.clockBehind', { duration: duration(skew) })],
-    ['device.kind', holder ? t(holder.device?.simulated ? 'device.simulated' : 'device.physical') : t('device.unregisteredShort')],
+    ...(holder?.device?.revoked ? [['device.revoked', [holder.device.revoked, holder.device.revokedMessage].filter(Boolean).join(': ')]] : []),
+    ['device.kind', holder ? t(holder.device?.simulated ? 'device.simulated' : holder.device?.csr ? 'device.csr' : 'device.physical') : t('device.unregisteredShort')],
   ];
   drawOnce(parent, entries, () => entries.map(([key, text]) => h('div', { class: 'fact' }, h('dt', {}, t(key)), h('dd', {}, text))));
 }
@@ -147,7 +155,7 @@ function drawCertificate(parent, device, holder, at) {
       ['certificate.key', holder.keyAlgorithm],
       ['certificate.rootGeneration', String(certificate.generation)],
       ['certificate.secret', certificate.secretName ?? '–'],
-      ['certificate.inUse', t(`use.${use}`)],
+      ['certificate.inUse', use === 'no' ? `${t('use.no')}: ${octets(inUse)}` : t(`use.${use}`)],
       ['certificate.superseded', integer(holder.superseded)],
     ];
     return [
@@ -196,13 +204,20 @@ function drawMessages(parent, name) {
   );
 }
 
-function commands(name) {
-  const all = [
-    ['command.describe', describe(store, 'IotDevice', name)],
-    ['command.renew', renew(store, 'IotDevice', name)],
-    ['command.show', `${kubectl(store)} get secret iotdevice-${name} -o jsonpath='{.data.tls\\.crt}' | base64 -d | openssl x509 -noout -text`],
-  ];
-  return h('div', { class: 'commands' }, all.map(([key, text]) => h('div', {}, h('h3', {}, t(key)), code(text, t('copy.command')))));
+/** Those that make sense as it is now. */
+function drawCommands(parent, name, holder) {
+  const all = [['command.describe', describe(store, 'IotDevice', name)]];
+  if (holder) {
+    const { suspended, revoked } = holder.device ?? {};
+    const order = (key, spec) => all.push([key, patch(store, 'IotDevice', name, spec)]);
+    if (!revoked && !suspended) all.push(['command.renew', renew(store, 'IotDevice', name)]);
+    const secret = holder.certificates[0]?.secretName;
+    if (secret) all.push(['command.show', `${kubectl(store)} get secret ${secret} -o jsonpath='{.data.tls\\.crt}' | base64 -d | openssl x509 -noout -text`]);
+    if (!revoked) order(suspended ? 'command.resume' : 'command.suspend', { suspended: !suspended });
+    if (revoked) order('command.enrol', { revoked: null });
+    else order('command.revoke', { revoked: { reason: 'keyCompromise' } });
+  }
+  drawOnce(parent, all, () => [h('div', { class: 'commands' }, all.map(([key, text]) => h('div', {}, h('h3', {}, t(key)), code(text, t('copy.command')))))]);
 }
 
 /** Draws anew only when what it is drawn from changed: selections and focus survive. */

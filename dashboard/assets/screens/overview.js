@@ -2,8 +2,8 @@
 
 import { h, keyedList, setAttribute, setText } from '../dom.js';
 import { celsius, clock, duration, integer, rate, relative } from '../format.js';
-import { t } from '../i18n.js';
-import { brokerText, byName, certificateRows, isBrokerEvent, needsAttention, nextDue, presence, PRESENCES } from '../model.js';
+import { t, word } from '../i18n.js';
+import { barredButHere, brokerText, byName, certificateRows, isBarred, isBrokerEvent, needsAttention, nextDue, presence, PRESENCES } from '../model.js';
 import { empty, firstDevice, holderName, lifeBar, noteOf, section, stateChip } from '../parts.js';
 import { icon, STATE_ICONS } from '../icons.js';
 import { sparkline } from '../spark.js';
@@ -14,7 +14,7 @@ const DUE = 6;
 const EVENTS = 7;
 
 export function overview(root) {
-  const tiles = { devices: devicesTile(), messages: messagesTile(), certificates: certificatesTile(), due: dueTile(), list: revocationTile(), broker: brokerTile() };
+  const tiles = { devices: devicesTile(), messages: messagesTile(), certificates: certificatesTile(), due: dueTile(), list: revocationTile(), barred: barredTile(), broker: brokerTile(), rotation: rotationTile() };
   const cards = h('ul', { class: 'cards' });
   const more = h('p', { class: 'more' });
   const none = h('div');
@@ -211,6 +211,37 @@ function brokerTile() {
       const { version, clients } = store.broker;
       const facts = [version?.replace(/^mosquitto version /, 'Mosquitto '), clients === undefined || clients === null ? undefined : t('tile.clients', { count: integer(clients) })];
       setText(note, health === 'up' ? facts.filter(Boolean).join(' · ') : t('time.sinceClock', { clock: clock(since) }));
+    },
+  };
+}
+
+function barredTile() {
+  const { element, value, note } = tile(t('tile.barred'), '/audit?severity=critical');
+  return {
+    element,
+    update() {
+      const here = barredButHere(store, now()).length;
+      const all = [...store.holders.values()].filter(isBarred).length;
+      setText(value, integer(here));
+      setAttribute(value, 'data-tone', here ? 'bad' : undefined);
+      setText(note, all ? t('tile.barredNote', { count: integer(all) }) : t('tile.nobodyBarred'));
+    },
+  };
+}
+
+function rotationTile() {
+  const { element, value, note } = tile(t('nav.rotation'), '/rotation');
+  return {
+    element,
+    update() {
+      const roots = [...store.holders.values()].filter(({ root }) => root);
+      const running = roots.find(({ root }) => root.rotation);
+      const { rotation, paused } = running?.root ?? {};
+      setText(value, rotation ? word('phase', rotation.phase) : roots.length ? t('tile.noRotation') : '–');
+      setAttribute(value, 'data-tone', paused && rotation ? 'warn' : undefined);
+      const active = roots.flatMap(({ certificates }) => certificates).find(({ generationState }) => generationState === 'Active');
+      if (rotation) setText(note, t(paused ? 'rotation.paused' : 'tile.rotationNote', { done: integer(rotation.reissued), total: integer(rotation.total) }));
+      else setText(note, active ? t('certificate.generation', { number: active.generation }) : t('tile.noRoot'));
     },
   };
 }

@@ -1,29 +1,46 @@
 // The replacement of a root: where it is, how far, who is waited for.
 
+import { kubectl, patch } from '../audit.js';
 import { h } from '../dom.js';
+import { eventHistory } from '../events.js';
 import { integer, moment, relative } from '../format.js';
 import { t, word } from '../i18n.js';
 import { icon } from '../icons.js';
-import { empty, stateChip } from '../parts.js';
+import { code, empty, stateChip } from '../parts.js';
 import { now, store } from '../store.js';
 
 const PHASES = ['Distributing', 'SwitchingServers', 'Reissuing', 'Draining', 'Retiring'];
 
 export function rotation(root) {
+  /** Of each root, by name. */
+  const histories = new Map();
+
+  function history(name) {
+    if (!histories.has(name)) histories.set(name, eventHistory('RootCA', name));
+    return histories.get(name);
+  }
+
   function update(changed) {
+    for (const { update } of histories.values()) update();
     if (!['all', 'holders', 'tick'].some((field) => changed.has(field))) return;
     const roots = [...store.holders.values()].filter((holder) => holder.kind === 'RootCA');
     const minute = Math.floor(now() / 60_000);
     const shown = JSON.stringify([roots, minute]);
     if (root.dataset.shown === shown) return;
     root.dataset.shown = shown;
-    root.replaceChildren(...(roots.length ? roots.map(rootPanel) : [empty(t('empty.roots'), t('empty.roots.text'))]));
+    root.replaceChildren(...(roots.length ? roots.map((holder) => rootPanel(holder, history(holder.name))) : [empty(t('empty.roots'), t('empty.roots.text'))]));
   }
   update(new Set(['all']));
-  return { title: t('nav.rotation'), update };
+  return {
+    title: t('nav.rotation'),
+    update,
+    close() {
+      for (const { close } of histories.values()) close();
+    },
+  };
 }
 
-function rootPanel({ name, certificates, root }) {
+function rootPanel({ name, certificates, root }, history) {
   const { rotation, paused } = root;
   return h(
     'div',
@@ -32,7 +49,15 @@ function rootPanel({ name, certificates, root }) {
     rotation && progress(rotation),
     h('ul', { class: 'list' }, certificates.map(generation)),
     h('p', { class: 'fine' }, t(safeToRemove(certificates, rotation) ? 'rotation.safe' : certificates.length > 1 ? 'rotation.unsafe' : 'rotation.single')),
+    h('div', { class: 'part' }, h('h3', {}, t('events.title')), history.element),
+    h('div', { class: 'part commands' }, orders(name, root).map(([key, text]) => h('div', {}, h('h3', {}, t(key)), code(text, t('copy.command'))))),
   );
+}
+
+/** What can be done about it now, by hand. */
+function orders(name, { rotation, paused }) {
+  if (!rotation) return [['command.rotate', `${kubectl(store)} patch rootca ${name} --type merge -p "{\\"spec\\":{\\"rotation\\":{\\"trigger\\":\\"$(date -u +%FT%TZ)\\"}}}"`]];
+  return [[paused ? 'command.continue' : 'command.pause', patch(store, 'RootCA', name, { rotation: { paused: !paused } })]];
 }
 
 /** Once everybody uses the new root, the operator takes the old one out; before that nobody should. */

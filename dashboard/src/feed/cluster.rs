@@ -1,4 +1,5 @@
-//! The Kubernetes side: watches the four kinds in one namespace, and asks whether they can still be read.
+//! The Kubernetes side: watches the four kinds and their events in one namespace, and asks whether they can still be
+//! read.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use api::{Dashboard, IotDevice, MqttBroker, RootCA};
 use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::Event as KubeEvent;
 use kube::api::ListParams;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
@@ -39,6 +41,7 @@ pub async fn follow(live: Arc<Live>, config: Config, namespace: String) {
         follow_kind::<MqttBroker>(&live, &client, &namespace, Kind::MqttBroker, convert::mqtt_broker),
         follow_kind::<Dashboard>(&live, &client, &namespace, Kind::Dashboard, convert::dashboard),
         follow_kind::<IotDevice>(&live, &client, &namespace, Kind::IotDevice, convert::iot_device),
+        follow_events(&live, &client, &namespace),
         probe(&live, &client, &namespace),
     );
 }
@@ -81,6 +84,34 @@ async fn follow_kind<K: Watched>(
             }
             Err(error) => {
                 tracing::warn!(kind = kind.as_str(), %error, "the watch is interrupted and starts again");
+            }
+        }
+    }
+}
+
+/// Events of the four kinds; what the API server forgets after an hour stays here.
+async fn follow_events(live: &Live, client: &Client, namespace: &str) {
+    let api = Api::<KubeEvent>::namespaced(client.clone(), namespace);
+    let ours = format!("involvedObject.apiVersion={}", RootCA::api_version(&()));
+    let mut events = watch(api, watcher::Config::default().fields(&ours)).default_backoff().boxed();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init | Event::Delete(_)) => {}
+            Ok(Event::InitDone) => live.with(|state| state.events_readable(None)),
+            Ok(Event::InitApply(event) | Event::Apply(event)) => {
+                if let Some((id, event)) = convert::event(&event) {
+                    live.with(|state| state.happened(id, event));
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "events are not followed, which is tried again");
+                let problem = match error {
+                    watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) => {
+                        problem("Event", "events", namespace, &error)
+                    }
+                    other => other.to_string(),
+                };
+                live.with(|state| state.events_readable(Some(problem)));
             }
         }
     }

@@ -2,12 +2,14 @@
 
 use api::conditions::{DEGRADED, READY, RENEWAL_OVERDUE};
 use api::{CertificateHolder, CertificateSpec, HolderStatus};
+use k8s_openapi::api::core::v1::Event as KubeEvent;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition as KubeCondition, Time};
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
 
+use crate::state::events::Event;
 use crate::state::holder::{
-    Broker, Certificate, Condition, Crl, DeviceSpec, Holder, Kind, Loaded, Root, Rotation,
+    Broker, Certificate, Condition, Crl, DeviceSpec, Holder, HolderId, Kind, Loaded, Root, Rotation,
 };
 
 /// A root: one certificate for each generation that is trusted.
@@ -91,9 +93,32 @@ pub fn iot_device(object: &api::IotDevice) -> Holder {
         interval: spec.thermometer.as_ref().map(|thermometer| thermometer.interval.into()),
         suspended: spec.suspended,
         revoked: spec.revoked.as_ref().map(|revoked| word(&revoked.reason)),
+        revoked_message: spec.revoked.as_ref().and_then(|revoked| revoked.message.clone()),
         csr: spec.csr.is_some(),
     });
     holder
+}
+
+/// What happened, and to whom; `None` for what happened to anything else.
+pub fn event(event: &KubeEvent) -> Option<(HolderId, Event)> {
+    let kind = event.involved_object.kind.as_deref().and_then(Kind::parse)?;
+    let id = HolderId::new(kind, event.involved_object.name.clone()?);
+    let series = event.series.as_ref();
+    let times = [
+        series.and_then(|series| series.last_observed_time.as_ref()).map(|time| time.0),
+        event.last_timestamp.as_ref().map(|time| time.0),
+        event.event_time.as_ref().map(|time| time.0),
+        event.metadata.creation_timestamp.as_ref().map(|time| time.0),
+    ];
+    let event = Event {
+        uid: event.metadata.uid.clone()?,
+        at: times.into_iter().flatten().next()?.as_millisecond(),
+        warning: event.type_.as_deref() == Some("Warning"),
+        reason: event.reason.clone().unwrap_or_default(),
+        message: event.message.clone().unwrap_or_default(),
+        count: series.and_then(|series| series.count).or(event.count).unwrap_or(1).into(),
+    };
+    Some((id, event))
 }
 
 fn named<K: Resource<DynamicType = ()>>(object: &K, kind: Kind) -> Holder {
@@ -194,6 +219,22 @@ mod tests {
         assert_eq!(holder.certificates[0].generation, 2);
         assert_eq!(holder.ready.unwrap().status, "True");
         assert_eq!(holder.device.unwrap().interval, Some(std::time::Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn an_event_shows_what_kubectl_describe_shows() {
+        let mut object: KubeEvent = serde_json::from_value(json!({
+            "metadata": { "uid": "u", "creationTimestamp": "2026-11-24T00:00:00Z" },
+            "involvedObject": { "kind": "IotDevice", "name": "device001" },
+            "eventTime": "2026-11-24T00:00:01.500000Z",
+            "type": "Warning", "reason": "IssueFailed", "message": "no root", "series": { "count": 3 }
+        }))
+        .unwrap();
+        let (id, told) = event(&object).unwrap();
+        assert_eq!(id, HolderId::new(Kind::IotDevice, "device001"));
+        assert_eq!((told.warning, told.count, told.at % 60_000), (true, 3, 1_500));
+        object.involved_object.kind = Some("Pod".into());
+        assert_eq!(event(&object), None);
     }
 
     #[test]

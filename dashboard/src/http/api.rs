@@ -10,8 +10,10 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{Site, csv};
+use super::{Site, csv, openapi};
+use crate::state::holder::{HolderId, Kind};
 use crate::state::series::Window;
+use crate::state::wire::History;
 
 /// Which part of the history.
 #[derive(Debug, Deserialize)]
@@ -41,8 +43,26 @@ pub(super) async fn history(
         return (StatusCode::NOT_FOUND, "No device of this name is registered or was heard.\n")
             .into_response();
     };
-    let json = serde_json::json!({ "now": now.as_millisecond(), "points": points });
-    as_json(Bytes::from(json.to_string()))
+    match serde_json::to_vec(&History { now: now.as_millisecond(), points }) {
+        Ok(json) => as_json(json.into()),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+/// `GET /api/v1/events/{kind}/{name}`
+pub(super) async fn events(
+    State(site): State<Arc<Site>>,
+    Path((kind, name)): Path<(String, String)>,
+) -> Response {
+    let json = Kind::parse(&kind).and_then(|kind| {
+        let id = HolderId::new(kind, name);
+        site.live.with(|state| state.events(&id).map(|list| serde_json::to_vec(&list)))
+    });
+    match json {
+        Some(Ok(json)) => as_json(json.into()),
+        Some(Err(error)) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+        None => (StatusCode::NOT_FOUND, "No resource of this kind and name is known.\n").into_response(),
+    }
 }
 
 /// `GET /api/v1/certificates.csv`
@@ -54,6 +74,11 @@ pub(super) async fn certificates_csv(State(site): State<Arc<Site>>) -> Response 
         (CACHE_CONTROL, "no-store"),
     ];
     (headers, text).into_response()
+}
+
+/// `GET /api/v1/openapi.json`
+pub(super) async fn openapi() -> Response {
+    as_json(Bytes::from_static(openapi::DOCUMENT.as_bytes()))
 }
 
 fn as_json(json: Bytes) -> Response {

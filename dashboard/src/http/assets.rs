@@ -24,6 +24,7 @@ pub(super) static ASSETS: &[Asset] = &embed![
     "audit.js",
     "chart.js",
     "dom.js",
+    "events.js",
     "format.js",
     "hub.js",
     "i18n.js",

@@ -7,13 +7,16 @@
 //! | `/api/v1/state` | everything, once |
 //! | `/api/v1/stream` | what changes, from `?after=` or `Last-Event-ID` on |
 //! | `/api/v1/devices/{name}/history?window=5m\|1h\|24h` | one chart |
+//! | `/api/v1/events/{kind}/{name}` | what happened to a resource |
 //! | `/api/v1/certificates.csv` | the table of certificates |
+//! | `/api/v1/openapi.json` | all of this for programs, see [`openapi`] |
 //! | `/healthz`, `/readyz`, `/metrics` | for the kubelet and Prometheus |
 
 mod api;
 mod assets;
 mod csv;
 mod guard;
+mod openapi;
 mod page;
 mod probes;
 mod process;
@@ -77,7 +80,9 @@ pub fn router(site: Arc<Site>) -> Router {
         .route("/assets/{hash}/{*path}", get(assets::asset))
         .route("/api/v1/state", get(api::state))
         .route("/api/v1/devices/{name}/history", get(api::history))
+        .route("/api/v1/events/{kind}/{name}", get(api::events))
         .route("/api/v1/certificates.csv", get(api::certificates_csv))
+        .route("/api/v1/openapi.json", get(api::openapi))
         .route("/api/v1/stream", get(stream::stream))
         .route("/healthz", get(probes::healthz))
         .route("/readyz", get(probes::readyz))

@@ -44,8 +44,10 @@ fn modules(path: &str) -> &'static [&'static str] {
         "/certificates" => &["screens/certificates.js", "table.js"],
         "/log" => &["screens/log.js", "topics.js"],
         "/audit" => &["screens/audit.js"],
-        "/rotation" => &["screens/rotation.js"],
-        path if path.starts_with("/devices/") => &["screens/device.js", "chart.js", "vendor/uPlot.js"],
+        "/rotation" => &["screens/rotation.js", "events.js"],
+        path if path.starts_with("/devices/") => {
+            &["screens/device.js", "chart.js", "events.js", "vendor/uPlot.js"]
+        }
         _ => &["screens/overview.js", "spark.js"],
     }
 }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// A resource's kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema, Serialize)]
 pub enum Kind {
     /// A certificate authority.
     RootCA,
@@ -18,7 +19,8 @@ pub enum Kind {
 }
 
 /// Kind and name; `IotDevice/device001` in JSON.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
+#[schemars(with = "String")]
 pub struct HolderId {
     /// Its kind.
     pub kind: Kind,
@@ -27,7 +29,7 @@ pub struct HolderId {
 }
 
 /// One resource, boiled down to what the page shows. All times in milliseconds since 1970.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Holder {
     /// Kind and name.
@@ -66,7 +68,7 @@ pub struct Holder {
 }
 
 /// A certificate as the status tells it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Certificate {
     /// Lower-case hex.
@@ -90,7 +92,7 @@ pub struct Certificate {
 }
 
 /// A condition of a resource.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct Condition {
     /// `Ready`, `Degraded`, …
     #[serde(rename = "type")]
@@ -106,7 +108,7 @@ pub struct Condition {
 }
 
 /// What only a root has.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Root {
     /// Common name.
@@ -120,7 +122,7 @@ pub struct Root {
 }
 
 /// A revocation list.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Crl {
     /// `CRLNumber`.
@@ -134,7 +136,7 @@ pub struct Crl {
 }
 
 /// A running rotation.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rotation {
     /// `Distributing`, `SwitchingServers`, …
@@ -154,7 +156,7 @@ pub struct Rotation {
 }
 
 /// What only a broker has.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Broker {
     /// Where devices connect.
@@ -164,7 +166,7 @@ pub struct Broker {
 }
 
 /// See [`Broker::loaded`].
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Loaded {
     /// Serial number of the certificate that it presents.
@@ -178,7 +180,7 @@ pub struct Loaded {
 }
 
 /// What only a device has.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeviceSpec {
     /// Whether a simulated thermometer was asked for.
@@ -190,6 +192,9 @@ pub struct DeviceSpec {
     pub suspended: bool,
     /// Revoked for good: the reason.
     pub revoked: Option<String>,
+    /// And what was written beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revoked_message: Option<String>,
     /// Whether it keeps its private key to itself.
     pub csr: bool,
 }
@@ -197,6 +202,13 @@ pub struct DeviceSpec {
 // === impl Kind ===
 
 impl Kind {
+    /// Reads what stands in manifests.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::RootCA, Self::MqttBroker, Self::Dashboard, Self::IotDevice]
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+    }
+
     /// As in manifests.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,10 +1,11 @@
 //! Where the state comes from, and since when it does or does not.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// Both sources.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct Sources {
     /// The Kubernetes API: resources and their certificates.
     pub api: Source,
@@ -13,7 +14,7 @@ pub struct Sources {
 }
 
 /// One of them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Source {
     /// How it is.
     pub health: Health,
@@ -24,7 +25,7 @@ pub struct Source {
 }
 
 /// How a source is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Health {
     /// Nothing came of it yet, neither an answer nor an error.

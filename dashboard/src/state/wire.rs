@@ -1,13 +1,15 @@
 //! The JSON that tabs and scripts get. All times are whole milliseconds since 1970, all durations milliseconds.
 
 use link::wire::ConnectionState;
+use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::events::Event;
 use super::holder::{Holder, HolderId};
 use super::source::Sources;
 
 /// Everything at one moment: `GET /api/v1/state`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Snapshot<'a> {
     /// Follow `/api/v1/stream?after=<event>` from here without missing anything.
@@ -37,7 +39,7 @@ pub struct Snapshot<'a> {
 }
 
 /// What changed since the last frame: `event: changes` of the stream. Absent fields did not change.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Changes<'a> {
     /// The server's clock.
@@ -54,6 +56,9 @@ pub struct Changes<'a> {
     /// Holders that are new or changed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub holders: Vec<&'a Holder>,
+    /// Holders of which there are new events: `GET /api/v1/events/{kind}/{name}` has them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub events_of: Vec<&'a HolderId>,
     /// Holders that are no more.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub removed_holders: Vec<HolderId>,
@@ -78,7 +83,7 @@ pub struct Changes<'a> {
 }
 
 /// A device as its messages say.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Device<'a> {
     /// Common name of its certificate.
@@ -109,24 +114,45 @@ pub struct Device<'a> {
 }
 
 /// Measured at, received at, °C.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct Latest(pub i64, pub i64, pub f32);
 
 /// A point of a chart: time, mean, minimum, maximum.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, JsonSchema, Serialize)]
 pub struct HistoryPoint(pub i64, pub f32, pub f32, pub f32);
 
+/// The chart of one device: `GET /api/v1/devices/{name}/history`.
+#[derive(Debug, JsonSchema, Serialize)]
+pub struct History {
+    /// The server's clock.
+    pub now: i64,
+    /// Oldest first; where the device was silent, there are none.
+    pub points: Vec<HistoryPoint>,
+}
+
 /// See [`Device::connection`].
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct Connection {
     /// `online` or `offline`.
+    #[schemars(with = "OnlineOrOffline")]
     pub state: ConnectionState,
     /// When that was said.
     pub since: i64,
 }
 
+/// The words of [`ConnectionState`], which knows nothing of this API.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+#[allow(dead_code)] // only its schema is used
+enum OnlineOrOffline {
+    /// The session is open.
+    Online,
+    /// The device said goodbye, or the broker lost it.
+    Offline,
+}
+
 /// See [`Device::in_use`].
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InUse<'a> {
     /// Lower-case hex.
@@ -137,8 +163,17 @@ pub struct InUse<'a> {
     pub roots: &'a [String],
 }
 
+/// What happened to one holder: `GET /api/v1/events/{kind}/{name}`.
+#[derive(Debug, JsonSchema, Serialize)]
+pub struct EventList<'a> {
+    /// The newest ones, the newest last. The API server keeps them for an hour, the dashboard for as long as it runs.
+    pub events: Vec<&'a Event>,
+    /// Why there may be more than these: they cannot be read at the moment.
+    pub problem: Option<&'a str>,
+}
+
 /// One message, or one event of the broker.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct LogLine {
     /// Rises by one.
     pub id: u64,
@@ -157,7 +192,7 @@ pub struct LogLine {
 }
 
 /// Message counts.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rate {
     /// Messages a second, over the last ten seconds.
@@ -167,7 +202,7 @@ pub struct Rate {
 }
 
 /// What the broker says of itself below `$SYS/broker/`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BrokerFacts {
     /// Its name and version.
@@ -179,7 +214,7 @@ pub struct BrokerFacts {
 }
 
 /// The certificate by which the dashboard is known to the broker.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OwnCertificate {
     /// Common name.

@@ -1,4 +1,4 @@
-//! What a dashboard may read from the API server: the four kinds of its namespace, and no Secret.
+//! What a dashboard may read from the API server: the four kinds of its namespace, what happened to them, and no Secret.
 
 use api::{Dashboard, RootCA, names};
 use k8s_openapi::api::core::v1::ServiceAccount;
@@ -16,17 +16,18 @@ pub fn service_account(dashboard: &Dashboard) -> ServiceAccount {
     }
 }
 
-/// The right to read the four kinds.
+/// The right to read the four kinds and the events of the namespace.
 pub fn role(dashboard: &Dashboard) -> Role {
     let kinds = ["rootcas", "iotdevices", "mqttbrokers", "dashboards"];
+    let read = |group: &str, resources: &[&str]| PolicyRule {
+        api_groups: Some(vec![group.to_owned()]),
+        resources: Some(resources.iter().copied().map(str::to_owned).collect()),
+        verbs: ["get", "list", "watch"].map(str::to_owned).into(),
+        ..PolicyRule::default()
+    };
     Role {
         metadata: metadata(dashboard),
-        rules: Some(vec![PolicyRule {
-            api_groups: Some(vec![RootCA::group(&()).into_owned()]),
-            resources: Some(kinds.map(str::to_owned).into()),
-            verbs: ["get", "list", "watch"].map(str::to_owned).into(),
-            ..PolicyRule::default()
-        }]),
+        rules: Some(vec![read(&RootCA::group(&()), &kinds), read("", &["events"])]),
     }
 }
 
@@ -55,7 +56,7 @@ mod tests {
     use crate::workloads::fixtures;
 
     #[test]
-    fn a_dashboard_may_read_the_four_kinds_and_nothing_else() {
+    fn a_dashboard_may_read_the_four_kinds_and_their_events_and_nothing_else() {
         let dashboard = fixtures::dashboard();
         insta::assert_yaml_snapshot!((
             service_account(&dashboard),
