@@ -19,14 +19,14 @@ fn document() -> Value {
     let device = parameter(
         "name",
         "Name of the device: the common name of its certificate.",
-        json!({ "type": "string" }),
+        &json!({ "type": "string" }),
     );
     let kind = parameter(
         "kind",
         "Kind of the resource.",
-        json!({ "enum": ["RootCA", "MqttBroker", "Dashboard", "IotDevice"] }),
+        &json!({ "enum": ["RootCA", "MqttBroker", "Dashboard", "IotDevice"] }),
     );
-    let name = parameter("name", "Name of the resource.", json!({ "type": "string" }));
+    let name = parameter("name", "Name of the resource.", &json!({ "type": "string" }));
     let window = json!({
         "name": "window", "in": "query", "description": "How far back; readings as they came, or means of 15 s or 5 min.",
         "schema": { "enum": ["5m", "1h", "24h"], "default": "5m" },
@@ -36,10 +36,10 @@ fn document() -> Value {
         "schema": { "type": "string" },
     });
     let paths = json!({
-        "/api/v1/state": path("state", "Everything at one moment", &[], json!({
+        "/api/v1/state": path("state", "Everything at one moment", &[], &json!({
             "200": body::<Snapshot<'static>>(&mut schemas, "All that the page shows."),
         })),
-        "/api/v1/stream": path("stream", "What changes, as it does", &[after], json!({
+        "/api/v1/stream": path("stream", "What changes, as it does", &[after], &json!({
             "200": {
                 "description": "Server-sent events: `changes` with JSON of the schema `Changes`, at most four a second; `reset` when what \
                     follows `after` is not kept any more, and the state has to be loaded anew.",
@@ -47,22 +47,22 @@ fn document() -> Value {
             },
             "503": text("Too many streams are open."),
         })),
-        "/api/v1/devices/{name}/history": path("history", "Temperatures of one device", &[device, window], json!({
+        "/api/v1/devices/{name}/history": path("history", "Temperatures of one device", &[device, window], &json!({
             "200": body::<History>(&mut schemas, "The points of a chart."),
             "400": text("There is no such window."),
             "404": text("No device of this name is registered or was heard."),
         })),
-        "/api/v1/events/{kind}/{name}": path("events", "What happened to a resource", &[kind, name], json!({
+        "/api/v1/events/{kind}/{name}": path("events", "What happened to a resource", &[kind, name], &json!({
             "200": body::<EventList<'static>>(&mut schemas, "The newest events, the newest last."),
             "404": text("No resource of this kind and name is known."),
         })),
-        "/api/v1/certificates.csv": path("certificates", "Every certificate, for a spreadsheet", &[], json!({
+        "/api/v1/certificates.csv": path("certificates", "Every certificate, for a spreadsheet", &[], &json!({
             "200": {
                 "description": "RFC 4180, one line for each certificate, roots first.",
                 "content": { "text/csv": { "schema": { "type": "string" } } },
             },
         })),
-        "/api/v1/openapi.json": path("openapi", "This document", &[], json!({
+        "/api/v1/openapi.json": path("openapi", "This document", &[], &json!({
             "200": { "description": "OpenAPI 3.1.", "content": { "application/json": { "schema": { "type": "object" } } } },
         })),
     });
@@ -83,11 +83,11 @@ fn document() -> Value {
 }
 
 /// One path: everything here is read by GET.
-fn path(id: &str, summary: &str, parameters: &[Value], answers: Value) -> Value {
+fn path(id: &str, summary: &str, parameters: &[Value], answers: &Value) -> Value {
     json!({ "get": { "operationId": id, "summary": summary, "parameters": parameters, "responses": answers } })
 }
 
-fn parameter(name: &str, description: &str, schema: Value) -> Value {
+fn parameter(name: &str, description: &str, schema: &Value) -> Value {
     json!({ "name": name, "in": "path", "required": true, "description": description, "schema": schema })
 }
 
