@@ -43,6 +43,16 @@ pub fn soak() -> Result<Duration> {
     Ok(Duration::from_secs(seconds.parse().context("CA_IOT_SOAK is not a number of seconds")?))
 }
 
+/// How long a drill goes on that could go on for ever: `CA_IOT_DRILL_TIME` in seconds, or what is usual for it.
+pub fn drill_time(usual: Duration) -> Result<Duration> {
+    match env::var("CA_IOT_DRILL_TIME") {
+        Ok(text) => {
+            Ok(Duration::from_secs(text.parse().context("CA_IOT_DRILL_TIME is not a number of seconds")?))
+        }
+        Err(_) => Ok(usual),
+    }
+}
+
 /// Notes a figure that a test has measured: shown with `--nocapture`, and kept in `figures.txt` beside the artifacts.
 pub fn measured(what: &str, figure: impl std::fmt::Display) -> Result<()> {
     let line = format!("{what}: {figure}\n");

@@ -8,7 +8,10 @@
 //! - [`program`]: other people's programs: kubectl, helm, OpenSSL, Mosquitto's clients, Python
 //! - [`identity`]: certificate files, from Secrets or signed here to be wrong on purpose
 //! - [`subscriber`] and [`handshake`]: what a client of a broker sees
+//! - [`fleet`], [`stubborn`], [`listener`]: devices by the hundred, good ones and rude ones, and who hears them all
+//! - [`observer`]: what must hold at every moment, judged by every version of everything
 //! - [`page`]: what a browser sees
+//! - [`figures`]: what a drill measures, beside its bounds
 //! - [`patience`]: waiting for what must come true, never for time to pass
 //!
 //! `cargo xtask test e2e` makes the cluster and sets what [`environment`] reads; by hand any cluster will do that has
@@ -16,12 +19,17 @@
 
 pub mod environment;
 mod evidence;
+pub mod figures;
+pub mod fleet;
 pub mod handshake;
 pub mod identity;
+pub mod listener;
+pub mod observer;
 pub mod page;
 pub mod patience;
 pub mod program;
 pub mod site;
+pub mod stubborn;
 pub mod subscriber;
 
 pub use identity::Identity;

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod crds;
+mod drill;
 mod images;
 mod mosquitto;
 mod program;
@@ -35,6 +36,8 @@ enum Command {
     Images(Target),
     /// Run the checks and tests, all or some
     Test(test::Options),
+    /// Run drills: promises that take longer than a test, each measured against its bound
+    Drill(drill::Options),
     /// Write the custom resource definitions that the operator speaks into the chart
     Crds,
 }
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Command::Down => up::down(&tools),
         Command::Images(target) => up::images_only(&tools, &target),
         Command::Test(options) => test::run(tools, &options),
+        Command::Drill(options) => drill::run(tools, &options),
         Command::Crds => crds::write(&tools),
     });
     match done {

@@ -96,7 +96,7 @@ pub(crate) fn images_only(tools: &Tools, target: &Target) -> Result<()> {
 }
 
 /// The cluster to work on; ours is made when it is missing.
-fn cluster<'a>(tools: &'a Tools, target: &Target) -> Result<Cluster<'a>> {
+pub(crate) fn cluster<'a>(tools: &'a Tools, target: &Target) -> Result<Cluster<'a>> {
     if !is_ours(target) {
         for name in ["helm", "kubectl"] {
             if !tools.has(name) {
@@ -113,12 +113,12 @@ fn cluster<'a>(tools: &'a Tools, target: &Target) -> Result<Cluster<'a>> {
     Ok(cluster)
 }
 
-fn is_ours(target: &Target) -> bool {
+pub(crate) fn is_ours(target: &Target) -> bool {
     target.context.is_none() && target.kubeconfig.is_none()
 }
 
 /// Builds the images and loads or pushes them. None are returned for a cluster that gets its own.
-fn put_images(tools: &Tools, cluster: &Cluster<'_>, target: &Target) -> Result<Vec<Image>> {
+pub(crate) fn put_images(tools: &Tools, cluster: &Cluster<'_>, target: &Target) -> Result<Vec<Image>> {
     let registry = target.registry.as_deref();
     if !cluster.is_kind() && registry.is_none() {
         say("not a kind cluster of this machine, and no --registry: it must find the chart's images itself");

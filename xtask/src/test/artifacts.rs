@@ -15,7 +15,7 @@ const KEPT: [(&str, &[&str]); 4] = [
 ];
 
 /// Writes pods' logs, events and resources into `folder`.
-pub(super) fn collect(cluster: &Cluster<'_>, folder: &Path) -> Result<()> {
+pub(crate) fn collect(cluster: &Cluster<'_>, folder: &Path) -> Result<()> {
     for (file, arguments) in KEPT {
         // one that cannot be had is said so in its file, and does not cost the others
         let text = cluster.kubectl().args(arguments).output().unwrap_or_else(|error| format!("{error:#}"));

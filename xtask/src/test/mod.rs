@@ -1,9 +1,9 @@
 //! `cargo xtask test`: the stages in order, one line for each, every log in test-artifacts/.
 
-mod artifacts;
+pub(crate) mod artifacts;
 mod cargo;
 mod deny;
-mod on_cluster;
+pub(crate) mod on_cluster;
 
 use std::{fs, path::PathBuf, time::Instant};
 
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Where logs and what is left of failed tests go, from the workspace's root.
-const ARTIFACTS: &str = "test-artifacts";
+pub(crate) const ARTIFACTS: &str = "test-artifacts";
 
 /// How many lines of a failed stage's log are shown at once.
 const SHOWN_LINES: usize = 60;
@@ -135,13 +135,9 @@ impl Bench<'_> {
         }
     }
 
-    /// Puts other people's programs on the PATH that tests check ours with: OpenSSL, pkilint, two more MQTT clients and
-    /// Mosquitto itself.
     fn call_judges(&mut self) -> Result<()> {
         if !self.judges {
-            self.tools.packages(&[("openssl", "openssl")])?;
-            let folders = [crate::python::programs(&self.tools)?, crate::mosquitto::programs(&self.tools)?];
-            folders.iter().try_for_each(|folder| self.tools.prefer(folder))?;
+            call_judges(&mut self.tools)?;
             self.judges = true;
         }
         Ok(())
@@ -161,4 +157,12 @@ impl Bench<'_> {
         let text = fs::read_to_string(&log).unwrap_or_default();
         bail!("{}\nAll of it: {ARTIFACTS}/{name}.log", last_lines(&text, SHOWN_LINES));
     }
+}
+
+/// Puts other people's programs on the PATH that tests check ours with: OpenSSL, pkilint, two more MQTT clients and
+/// Mosquitto itself.
+pub(crate) fn call_judges(tools: &mut Tools) -> Result<()> {
+    tools.packages(&[("openssl", "openssl")])?;
+    let folders = [crate::python::programs(tools)?, crate::mosquitto::programs(tools)?];
+    folders.iter().try_for_each(|folder| tools.prefer(folder))
 }

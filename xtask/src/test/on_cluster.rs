@@ -9,6 +9,7 @@ use crate::{
     cluster::{Cluster, E2E},
     images::{self, Image},
     progress::step,
+    tools::Tools,
     up,
 };
 
@@ -77,10 +78,12 @@ pub(super) fn e2e(bench: &Bench<'_>) -> Outcome {
     let cargo = bench
         .tools
         .program("cargo")
-        .args(["test", "--package", "ca-iot-e2e", "--locked", "--no-fail-fast", "--"])
+        // not the drills: those are `cargo xtask drill`
+        .args(["test", "--package", "ca-iot-e2e", "--lib", "--test", "cluster"])
+        .args(["--locked", "--no-fail-fast", "--"])
         .args(["--include-ignored", &threads])
         .args(&bench.options.filter)
-        .env("KUBECONFIG", kubeconfig(bench))
+        .env("KUBECONFIG", kubeconfig(&bench.tools))
         .env("CA_IOT_E2E_CHART", bench.tools.root().join(CHART))
         .env("CA_IOT_E2E_ARTIFACTS", &folder)
         .env("CA_IOT_E2E_DASHBOARD", format!("localhost:{}", E2E.dashboard_port))
@@ -125,7 +128,7 @@ pub(super) fn delete(bench: &Bench<'_>) -> Result<()> {
         return Ok(());
     }
     step(&format!("cluster {}", E2E.name), || {
-        let deleted = Cluster::ours(&bench.tools, &E2E, Some(kubeconfig(bench))).delete()?;
+        let deleted = Cluster::ours(&bench.tools, &E2E, Some(kubeconfig(&bench.tools))).delete()?;
         Ok(deleted.then(|| "deleted".to_owned()))
     })
 }
@@ -140,12 +143,17 @@ fn cluster_with_images<'a>(bench: &'a Bench<'_>) -> Result<(Cluster<'a>, Vec<Ima
 
 fn cluster<'a>(bench: &'a Bench<'_>) -> Result<Cluster<'a>> {
     bench.tools.cluster_programs()?;
-    let cluster = Cluster::ours(&bench.tools, &E2E, Some(kubeconfig(bench)));
-    step(&format!("cluster {}", E2E.name), || cluster.create(&bench.tools.root().join(E2E.config)))?;
+    ready(&bench.tools)
+}
+
+/// The tests' cluster, made where it is missing.
+pub(crate) fn ready(tools: &Tools) -> Result<Cluster<'_>> {
+    let cluster = Cluster::ours(tools, &E2E, Some(kubeconfig(tools)));
+    step(&format!("cluster {}", E2E.name), || cluster.create(&tools.root().join(E2E.config)))?;
     Ok(cluster)
 }
 
 /// Access to the tests' cluster is kept apart from the user's own.
-fn kubeconfig(bench: &Bench<'_>) -> PathBuf {
-    bench.tools.cache().join("e2e.kubeconfig")
+fn kubeconfig(tools: &Tools) -> PathBuf {
+    tools.cache().join("e2e.kubeconfig")
 }

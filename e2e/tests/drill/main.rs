@@ -1,0 +1,4 @@
+//! Promises that take longer than a test, each measured against its bound: `cargo xtask drill NAME`. One module for each
+//! drill; the figures that were measured are in docs/measurements.md.
+
+mod outage;

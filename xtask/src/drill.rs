@@ -1,0 +1,137 @@
+//! `cargo xtask drill`: the drills of e2e/tests/drill, each with its table of figures, on the tests' cluster or one that
+//! is named.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Result, bail, ensure};
+use clap::Args;
+
+use crate::{
+    Target,
+    cluster::{Cluster, E2E},
+    program::Program,
+    progress::{plain, say, step},
+    test::{ARTIFACTS, artifacts, call_judges, on_cluster},
+    tools::Tools,
+    up,
+};
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// The drills to run, in this order; without any, they are listed
+    names: Vec<String>,
+    /// Use the cluster of this context instead of the tests'
+    #[arg(long)]
+    context: Option<String>,
+    /// Use this kubeconfig, and its current context unless --context says otherwise
+    #[arg(long)]
+    kubeconfig: Option<PathBuf>,
+    /// Build the drill itself without optimisation: sooner built, but clients that measure are slower
+    #[arg(long)]
+    debug: bool,
+    /// Of a drill with several parts, only those whose name contains this
+    #[arg(long)]
+    part: Option<String>,
+}
+
+/// Runs the drills; an error when a bound of any was missed.
+pub(crate) fn run(mut tools: Tools, options: &Options) -> Result<()> {
+    let known = known(&tools, options)?;
+    if options.names.is_empty() {
+        plain(format_args!("{}", known.join("\n")));
+        return Ok(());
+    }
+    for name in &options.names {
+        let prefix = format!("{}::", name.replace('-', "_"));
+        ensure!(
+            known.iter().any(|drill| drill.starts_with(&prefix)),
+            "there is no drill {name}; `cargo xtask drill` lists them"
+        );
+    }
+    call_judges(&mut tools)?;
+    let target = Target {
+        context: options.context.clone(),
+        kubeconfig: options.kubeconfig.clone(),
+        registry: None,
+        values: Vec::new(),
+    };
+    let cluster = if up::is_ours(&target) {
+        tools.cluster_programs()?;
+        on_cluster::ready(&tools)?
+    } else {
+        up::cluster(&tools, &target)?
+    };
+    up::put_images(&tools, &cluster, &target)?;
+    let access = access(&tools, &cluster)?;
+    let mut missed = Vec::new();
+    for name in &options.names {
+        if !one(&tools, options, name, &access)? {
+            let folder = tools.root().join(ARTIFACTS).join("drill").join(name);
+            artifacts::collect(&cluster, &folder)?;
+            say(format_args!("drill {name}: FAILED; what is left of it is in {ARTIFACTS}/drill/{name}/"));
+            missed.push(name.as_str());
+        }
+    }
+    if missed.is_empty() { Ok(()) } else { bail!("{}", missed.join(", ")) }
+}
+
+/// Runs one; says whether all its bounds were held.
+fn one(tools: &Tools, options: &Options, name: &str, access: &PathBuf) -> Result<bool> {
+    let folder = tools.root().join(ARTIFACTS).join("drill").join(name);
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder)?;
+    let mut cargo = cargo(tools, options)
+        .args(["--ignored", "--nocapture", "--test-threads=1"])
+        .arg(format!("{}::{}", name.replace('-', "_"), options.part.as_deref().unwrap_or_default()))
+        .env("KUBECONFIG", access)
+        .env("CA_IOT_E2E_CHART", tools.root().join("charts/ca-iot"))
+        .env("CA_IOT_E2E_ARTIFACTS", &folder)
+        .env("RUST_BACKTRACE", "0");
+    if options.context.is_none() && options.kubeconfig.is_none() {
+        cargo = cargo
+            .env("CA_IOT_E2E_DASHBOARD", format!("localhost:{}", E2E.dashboard_port))
+            .env("CA_IOT_E2E_BROKER", format!("localhost:{}", E2E.broker_port));
+    }
+    let (mut held, mut ran) = (false, false);
+    step(&format!("drill {name}"), || {
+        held = cargo.logged(&folder.join("log.txt"), |line| {
+            ran |= line.starts_with("test result: ") && !line.contains(" 0 passed; 0 failed;");
+            plain(line);
+        })?;
+        Ok(Some(if held { "every bound held" } else { "FAILED" }.to_owned()))
+    })?;
+    ensure!(ran || !held, "no part of {name} has such a name");
+    Ok(held)
+}
+
+/// The drills that there are, as `outage::renewal_goes_on_…`.
+fn known(tools: &Tools, options: &Options) -> Result<Vec<String>> {
+    let listed = cargo(tools, options).args(["--ignored", "--list", "--format=terse"]).output()?;
+    Ok(listed.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
+}
+
+fn cargo(tools: &Tools, options: &Options) -> Program {
+    let cargo =
+        tools.program("cargo").args(["test", "--package", "ca-iot-e2e", "--test", "drill", "--locked"]);
+    let cargo = if options.debug { cargo } else { cargo.arg("--release") };
+    cargo.arg("--")
+}
+
+/// A kubeconfig with this cluster alone, which is all that a drill is told.
+fn access(tools: &Tools, cluster: &Cluster<'_>) -> Result<PathBuf> {
+    use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
+
+    let text = cluster.kubectl().args(["config", "view", "--minify", "--flatten", "--raw"]).output()?;
+    // by name: drills on two clusters may run beside each other
+    let context =
+        cluster.kubectl().args(["config", "view", "--minify", "--output=jsonpath={.contexts[0].name}"]);
+    let file = tools.cache().join(format!("drill-{}.kubeconfig", context.output()?.replace('/', "-")));
+    let _ = fs::remove_file(&file);
+    fs::OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .mode(0o600)
+        .open(&file)?
+        .write_all(text.as_bytes())?;
+    Ok(file)
+}
