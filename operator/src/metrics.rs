@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use api::conditions::{READY, holds};
-use api::{GenerationState, HolderStatus, RootCAStatus};
+use api::{CertificateState, GenerationState, HolderStatus, RootCAStatus, RotationPhase};
+use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -17,6 +18,8 @@ pub struct Metrics {
     not_after: Family<Certificate, Gauge>,
     renewal: Family<Certificate, Gauge>,
     ready: Family<Certificate, Gauge>,
+    withdrawn: Family<Certificate, Gauge>,
+    rotation_phase: Family<Rotation, Gauge>,
     reconciles: Family<Reconcile, Counter>,
     reconcile_errors: Family<Kind, Counter>,
     reconcile_duration: Family<Kind, Histogram>,
@@ -31,6 +34,14 @@ struct Certificate {
     name: String,
 }
 
+/// One of a set: at most one of a root's phases is 1.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Rotation {
+    namespace: String,
+    name: String,
+    phase: &'static str,
+}
+
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Reconcile {
     kind: String,
@@ -42,6 +53,14 @@ struct Kind {
     kind: String,
 }
 
+const PHASES: [(RotationPhase, &str); 5] = [
+    (RotationPhase::Distributing, "Distributing"),
+    (RotationPhase::SwitchingServers, "SwitchingServers"),
+    (RotationPhase::Reissuing, "Reissuing"),
+    (RotationPhase::Draining, "Draining"),
+    (RotationPhase::Retiring, "Retiring"),
+];
+
 impl Metrics {
     /// Registers everything in `registry`.
     pub fn register(registry: &mut Registry) -> Self {
@@ -50,6 +69,8 @@ impl Metrics {
             not_after: Family::default(),
             renewal: Family::default(),
             ready: Family::default(),
+            withdrawn: Family::default(),
+            rotation_phase: Family::default(),
             reconciles: Family::default(),
             reconcile_errors: Family::default(),
             reconcile_duration: Family::new_with_constructor(durations),
@@ -61,6 +82,8 @@ impl Metrics {
             not_after,
             renewal,
             ready,
+            withdrawn,
+            rotation_phase,
             reconciles,
             reconcile_errors,
             reconcile_duration,
@@ -80,7 +103,21 @@ impl Metrics {
             timestamp(),
             renewal,
         );
-        registry.register("certificate_ready", "1 when the holder of the certificate is Ready", ready);
+        registry.register(
+            "certificate_ready",
+            "1 when the holder of the certificate, the root or its CRL is Ready",
+            ready,
+        );
+        registry.register(
+            "certificate_withdrawn",
+            "1 when the owner has suspended or revoked the holder: it is not to be Ready, and is not renewed",
+            withdrawn,
+        );
+        registry.register(
+            "rotation_phase",
+            "1 for the phase in which the replacement of a root is",
+            rotation_phase,
+        );
         registry.register("reconcile", "Reconciliations by kind and outcome", reconciles);
         registry.register("reconcile_errors", "Reconciliations that failed", reconcile_errors);
         registry.register_with_unit(
@@ -107,6 +144,8 @@ impl Metrics {
             self.renewal.get_or_create(&label).set(certificate.renewal_time.0.as_second());
         }
         self.ready.get_or_create(&label).set(holds(&status.conditions, READY).into());
+        let withdrawn = matches!(status.state, Some(CertificateState::Suspended | CertificateState::Revoked));
+        self.withdrawn.get_or_create(&label).set(withdrawn.into());
     }
 
     /// Notes what is so of a root, and of its CRL.
@@ -116,9 +155,21 @@ impl Metrics {
         let active = status.generations.iter().find(|generation| generation.state == GenerationState::Active);
         if let Some(active) = active {
             self.not_after.get_or_create(&label("RootCA")).set(active.not_after.0.as_second());
+            self.renewal
+                .get_or_create(&label("RootCA"))
+                .set(halfway(active.not_before.0, active.not_after.0));
         }
         if let Some(crl) = &status.crl {
-            self.not_after.get_or_create(&label("CRL")).set(crl.next_update.0.as_second());
+            let (signed, end) = (crl.this_update.0, crl.next_update.0);
+            self.not_after.get_or_create(&label("CRL")).set(end.as_second());
+            self.renewal.get_or_create(&label("CRL")).set(halfway(signed, end));
+            // a root is Ready only as long as its list is in date
+            self.ready.get_or_create(&label("CRL")).set(holds(&status.conditions, READY).into());
+        }
+        let running = status.rotation.as_ref().map(|rotation| rotation.phase);
+        for (phase, word) in PHASES {
+            let label = Rotation { namespace: namespace.into(), name: name.into(), phase: word };
+            self.rotation_phase.get_or_create(&label).set((running == Some(phase)).into());
         }
         self.ready.get_or_create(&label("RootCA")).set(holds(&status.conditions, READY).into());
     }
@@ -128,8 +179,17 @@ impl Metrics {
         let also = (kind == "RootCA").then_some("CRL");
         for kind in also.into_iter().chain([kind]) {
             let label = Certificate { kind: kind.into(), namespace: namespace.into(), name: name.into() };
-            for family in [&self.not_after, &self.renewal, &self.ready] {
+            for family in [&self.not_after, &self.renewal, &self.ready, &self.withdrawn] {
                 family.remove(&label);
+            }
+        }
+        if kind == "RootCA" {
+            for (_, phase) in PHASES {
+                self.rotation_phase.remove(&Rotation {
+                    namespace: namespace.into(),
+                    name: name.into(),
+                    phase,
+                });
             }
         }
     }
@@ -155,9 +215,14 @@ impl Metrics {
     }
 }
 
+/// Where the middle of a life is: roots are replaced and CRLs are signed anew there.
+fn halfway(start: Timestamp, end: Timestamp) -> i64 {
+    start.as_second().midpoint(end.as_second())
+}
+
 #[cfg(test)]
 mod tests {
-    use api::CertificateStatus;
+    use api::{CertificateStatus, CrlStatus, Generation, RotationStatus};
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     use super::*;
@@ -169,8 +234,8 @@ mod tests {
         metrics.reconciled("IotDevice", Duration::from_millis(3), false);
         metrics.issued("IotDevice", Duration::from_millis(3));
         metrics.leads(true);
-        metrics.root("ns", "root-ca", &RootCAStatus::default());
-        let moment = Time(jiff::Timestamp::UNIX_EPOCH);
+        let moment = Time(Timestamp::UNIX_EPOCH);
+        metrics.root("ns", "root-ca", &rotating_root());
         let certificate = CertificateStatus {
             serial_number: "0a".into(),
             fingerprint: "ff".into(),
@@ -180,7 +245,8 @@ mod tests {
             root_generation: 1,
             secret_name: "s".into(),
         };
-        let status = HolderStatus { certificate: Some(certificate), ..HolderStatus::default() };
+        let state = Some(CertificateState::Suspended);
+        let status = HolderStatus { certificate: Some(certificate), state, ..HolderStatus::default() };
         metrics.holder("IotDevice", "ns", "d", &status);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
@@ -188,6 +254,12 @@ mod tests {
             "ca_iot_certificate_not_after_timestamp_seconds",
             "ca_iot_certificate_renewal_timestamp_seconds",
             "ca_iot_certificate_ready{kind=\"RootCA\",namespace=\"ns\",name=\"root-ca\"} 0",
+            "ca_iot_certificate_ready{kind=\"CRL\",namespace=\"ns\",name=\"root-ca\"} 0",
+            "ca_iot_certificate_renewal_timestamp_seconds{kind=\"RootCA\",namespace=\"ns\",name=\"root-ca\"} 500",
+            "ca_iot_certificate_renewal_timestamp_seconds{kind=\"CRL\",namespace=\"ns\",name=\"root-ca\"} 50",
+            "ca_iot_certificate_withdrawn{kind=\"IotDevice\",namespace=\"ns\",name=\"d\"} 1",
+            "ca_iot_rotation_phase{namespace=\"ns\",name=\"root-ca\",phase=\"Reissuing\"} 1",
+            "ca_iot_rotation_phase{namespace=\"ns\",name=\"root-ca\",phase=\"Draining\"} 0",
             "ca_iot_reconcile_total{kind=\"IotDevice\",outcome=\"error\"} 1",
             "ca_iot_reconcile_errors_total{kind=\"IotDevice\"} 1",
             "ca_iot_reconcile_duration_seconds_bucket",
@@ -200,5 +272,30 @@ mod tests {
         text.clear();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         assert!(!text.contains("root-ca"), "{text}");
+    }
+
+    fn rotating_root() -> RootCAStatus {
+        let at = |second| Time(Timestamp::from_second(second).unwrap());
+        RootCAStatus {
+            generations: vec![Generation {
+                generation: 1,
+                state: GenerationState::Active,
+                serial_number: "0b".into(),
+                not_before: at(0),
+                not_after: at(1000),
+                fingerprint: "fe".into(),
+            }],
+            crl: Some(CrlStatus { number: 1, this_update: at(0), next_update: at(100), revoked: 0 }),
+            rotation: Some(RotationStatus {
+                phase: RotationPhase::Reissuing,
+                reason: "the trigger is new".into(),
+                started_at: at(10),
+                trusting: 1,
+                reissued: 0,
+                total: 1,
+                laggards: Vec::new(),
+            }),
+            ..RootCAStatus::default()
+        }
     }
 }

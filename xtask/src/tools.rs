@@ -154,13 +154,39 @@ impl Tools {
             bail!("missing: {names} (Debian's names). Install what is missing, then run this again");
         }
         say(format_args!("installing {names}"));
-        let apt = || {
-            let program =
-                if self.is_root() { self.program("apt-get") } else { self.program("sudo").arg("apt-get") };
-            program.env("DEBIAN_FRONTEND", "noninteractive")
-        };
-        apt().arg("update").run()?;
-        apt().args(["install", "--yes", "--no-install-recommends"]).args(packages).run()
+        self.apt().arg("update").run()?;
+        self.apt().args(["install", "--yes", "--no-install-recommends"]).args(packages).run()
+    }
+
+    /// The files of a Debian package, unpacked into the cache and not installed: for one program of a package that would start
+    /// a service.
+    pub(crate) fn unpacked(&self, package: &str) -> Result<PathBuf> {
+        let home = self.cache.join(format!("debian-{package}"));
+        if home.is_dir() {
+            return Ok(home);
+        }
+        if !self.is_debian() {
+            bail!("missing: {package} (Debian's name). Install it, then run this again");
+        }
+        let unfinished = self.cache.join(format!("debian-{package}.new"));
+        let _ = fs::remove_dir_all(&unfinished);
+        fs::create_dir_all(&unfinished)?;
+        let download = || self.program("apt-get").args(["download", package]).current_dir(&unfinished);
+        if !download().succeeds() {
+            self.apt().arg("update").run()?;
+            download().run()?;
+        }
+        let archive = fs::read_dir(&unfinished)?.next().context("apt-get has downloaded nothing")??.path();
+        self.program("dpkg-deb").arg("--extract").arg(&archive).arg(&unfinished).run()?;
+        fs::remove_file(&archive)?;
+        fs::rename(&unfinished, &home)?;
+        Ok(home)
+    }
+
+    fn apt(&self) -> Program {
+        let program =
+            if self.is_root() { self.program("apt-get") } else { self.program("sudo").arg("apt-get") };
+        program.env("DEBIAN_FRONTEND", "noninteractive")
     }
 
     fn is_debian(&self) -> bool {

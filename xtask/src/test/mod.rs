@@ -1,5 +1,6 @@
 //! `cargo xtask test`: the stages in order, one line for each, every log in test-artifacts/.
 
+mod alerts;
 pub(crate) mod artifacts;
 mod cargo;
 mod deny;
@@ -50,6 +51,8 @@ enum Stage {
     Deny,
     /// Every test that needs no cluster
     Unit,
+    /// The alerts, as promtool tests them
+    Alerts,
     /// The chart: lint, and what the API server says to all of it
     Chart,
     /// The whole system on a cluster of its own
@@ -112,6 +115,7 @@ impl Stage {
             Self::Clippy => "clippy",
             Self::Deny => "deny",
             Self::Unit => "unit",
+            Self::Alerts => "alerts",
             Self::Chart => "chart",
             Self::E2e => "e2e",
             Self::Browser => "browser",
@@ -129,6 +133,7 @@ impl Bench<'_> {
             Stage::Clippy => cargo::clippy(self),
             Stage::Deny => deny::deny(self),
             Stage::Unit => cargo::unit(self),
+            Stage::Alerts => alerts::alerts(self),
             Stage::Chart => on_cluster::chart(self),
             Stage::E2e => on_cluster::e2e(self),
             Stage::Browser => on_cluster::browser(self),
