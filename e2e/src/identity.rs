@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,9 +16,12 @@ use pki::{
     Usage, Validity,
 };
 use rustls::{
-    ClientConfig, RootCertStore,
-    client::Resumption,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme, WantsVerifier,
+    client::{
+        Resumption, WantsClientCert,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _},
 };
 
 /// `tls.crt`, `tls.key` and `ca.crt` in a folder.
@@ -120,15 +124,64 @@ impl Identity {
         for root in CertificateDer::pem_file_iter(self.ca())? {
             roots.add(root?)?;
         }
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let mut config = ClientConfig::builder_with_provider(provider.into())
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_client_auth_cert(
-                vec![CertificateDer::from_pem_file(self.crt())?],
-                PrivateKeyDer::from_pem_file(self.key())?,
-            )?;
+        self.presented_by(client()?.with_root_certificates(roots))
+    }
+
+    /// The same, believing whatever server there is.
+    pub fn credulous_client_config(&self) -> Result<ClientConfig> {
+        self.presented_by(client()?.dangerous().with_custom_certificate_verifier(Arc::new(Credulous)))
+    }
+
+    fn presented_by(&self, config: ConfigBuilder<ClientConfig, WantsClientCert>) -> Result<ClientConfig> {
+        let mut config = config.with_client_auth_cert(
+            vec![CertificateDer::from_pem_file(self.crt())?],
+            PrivateKeyDer::from_pem_file(self.key())?,
+        )?;
         config.resumption = Resumption::disabled();
         Ok(config)
+    }
+}
+
+fn client() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>> {
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    Ok(ClientConfig::builder_with_provider(provider.into()).with_safe_default_protocol_versions()?)
+}
+
+/// Believes every server, of whatever root and name.
+#[derive(Debug)]
+struct Credulous;
+
+impl ServerCertVerifier for Credulous {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
     }
 }

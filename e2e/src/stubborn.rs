@@ -25,8 +25,14 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::Identity;
 
-/// Between a refusal and the next attempt.
-const RETRY: Duration = Duration::from_millis(50);
+/// How often it speaks and how soon it is back.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Between two readings.
+    pub interval: Duration,
+    /// Between a refusal, or the end of a session, and the next attempt.
+    pub retry: Duration,
+}
 
 /// How long a broker may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -47,6 +53,8 @@ pub struct Diary {
     pub accepted: Vec<Instant>,
     /// When a session ended, and how.
     pub cut: Vec<(Instant, String)>,
+    /// The number of the last reading before the first session ended.
+    pub last_before_cut: Option<u64>,
     /// When the broker refused it, and how.
     pub refused: Vec<(Instant, String)>,
     /// When no broker answered at all.
@@ -66,22 +74,15 @@ enum Attempt {
 }
 
 impl Stubborn {
-    /// Starts one that sends a reading every `interval` at QoS 1.
-    pub fn start(
-        name: &str,
-        broker: &BrokerAddress,
-        identity: &Identity,
-        interval: Duration,
-    ) -> Result<Self> {
+    /// Starts one that sends readings at QoS 1.
+    pub fn start(name: &str, broker: &BrokerAddress, identity: &Identity, pace: Pace) -> Result<Self> {
         let diary = Arc::new(Mutex::new(Diary::default()));
-        let device = Device {
-            name: name.to_owned(),
+        let door = Door {
             host: ServerName::try_from(broker.host.clone())?,
             address: (broker.host.clone(), broker.port),
             tls: Arc::new(identity.client_config()?),
-            interval,
-            diary: Arc::clone(&diary),
         };
+        let device = Device { name: name.to_owned(), door, pace, diary: Arc::clone(&diary) };
         Ok(Self { name: name.to_owned(), diary, task: tokio::spawn(device.go_on()) })
     }
 
@@ -89,6 +90,32 @@ impl Stubborn {
     pub fn diary(&self) -> Diary {
         lock(&self.diary).clone()
     }
+}
+
+/// What a broker says to one who comes with `identity`, whatever the broker itself has to show: a thief does not care whom
+/// it talks to.
+pub async fn knock(broker: &BrokerAddress, identity: &Identity) -> Result<Answer> {
+    let door = Door {
+        host: ServerName::try_from(broker.host.clone())?,
+        address: (broker.host.clone(), broker.port),
+        tls: Arc::new(identity.credulous_client_config()?),
+    };
+    Ok(match door.knock().await {
+        Attempt::Accepted(_) => Answer::Accepted,
+        Attempt::Refused(why) => Answer::Refused(why),
+        Attempt::Unreachable(why) => Answer::Unreachable(why),
+    })
+}
+
+/// See [`knock`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Come in.
+    Accepted,
+    /// No, and in which words.
+    Refused(String),
+    /// Nobody was there to answer.
+    Unreachable(String),
 }
 
 impl Drop for Stubborn {
@@ -107,45 +134,28 @@ impl Diary {
     pub fn refused_after(&self, moment: Instant) -> Option<&(Instant, String)> {
         self.refused.iter().find(|(at, _)| *at > moment)
     }
-
-    /// The last moment before which it was thrown out or refused after `moment`, with a session or without: from then on it
-    /// has been kept out.
-    pub fn last_accepted_after(&self, moment: Instant) -> Option<Instant> {
-        self.accepted.iter().copied().rfind(|at| *at > moment)
-    }
 }
 
 fn lock(diary: &Mutex<Diary>) -> MutexGuard<'_, Diary> {
     diary.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-struct Device {
-    name: String,
+/// Where to knock, and as whom.
+struct Door {
     host: ServerName<'static>,
     address: (String, u16),
     tls: Arc<ClientConfig>,
-    interval: Duration,
+}
+
+struct Device {
+    name: String,
+    door: Door,
+    pace: Pace,
     diary: Arc<Mutex<Diary>>,
 }
 
-impl Device {
-    async fn go_on(self) {
-        let mut numbers = Sequence::starting_at(Timestamp::now());
-        loop {
-            match self.connect().await {
-                Attempt::Accepted(stream) => {
-                    lock(&self.diary).accepted.push(Instant::now());
-                    let end = self.report(*stream, &mut numbers).await;
-                    lock(&self.diary).cut.push((Instant::now(), end.to_string()));
-                }
-                Attempt::Refused(why) => lock(&self.diary).refused.push((Instant::now(), why)),
-                Attempt::Unreachable(why) => lock(&self.diary).unreachable.push((Instant::now(), why)),
-            }
-            sleep(RETRY).await;
-        }
-    }
-
-    async fn connect(&self) -> Attempt {
+impl Door {
+    async fn knock(&self) -> Attempt {
         let reach = async {
             let tcp = TcpStream::connect(&self.address).await?;
             tcp.set_nodelay(true)?;
@@ -174,6 +184,26 @@ impl Device {
             Err(error) => Attempt::Refused(error.to_string()),
         }
     }
+}
+
+impl Device {
+    async fn go_on(self) {
+        let mut numbers = Sequence::starting_at(Timestamp::now());
+        loop {
+            match self.door.knock().await {
+                Attempt::Accepted(stream) => {
+                    lock(&self.diary).accepted.push(Instant::now());
+                    let end = self.report(*stream, &mut numbers).await;
+                    let mut diary = lock(&self.diary);
+                    diary.last_before_cut = diary.last_before_cut.or(diary.sent.map(|(_, last)| last));
+                    diary.cut.push((Instant::now(), end.to_string()));
+                }
+                Attempt::Refused(why) => lock(&self.diary).refused.push((Instant::now(), why)),
+                Attempt::Unreachable(why) => lock(&self.diary).unreachable.push((Instant::now(), why)),
+            }
+            sleep(self.pace.retry).await;
+        }
+    }
 
     /// Sends readings until the session ends, and says how it ended.
     async fn report(&self, stream: TlsStream<TcpStream>, numbers: &mut Sequence) -> io::Error {
@@ -196,7 +226,7 @@ impl Device {
             }
         };
         let speak = async {
-            let mut clock = interval(self.interval);
+            let mut clock = interval(self.pace.interval);
             clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
             for id in (1..=u16::MAX).cycle() {
                 clock.tick().await;
