@@ -30,6 +30,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::children::{Child, Children, Revision, labelled_owner};
+use crate::context::Clock;
 use crate::error::{Result, Trying as _, in_short};
 use crate::key::Key;
 
@@ -43,6 +44,7 @@ pub struct Cluster {
     client: Client,
     identity: String,
     children: Arc<Children>,
+    clock: Clock,
     /// What was applied last, and the revision that this led to.
     applied: Mutex<HashMap<Key, (String, Revision)>>,
 }
@@ -96,8 +98,8 @@ impl<T> Written<T> {
 
 impl Cluster {
     /// Writes as `identity`, the name of this replica.
-    pub fn new(client: Client, identity: String, children: Arc<Children>) -> Self {
-        Self { client, identity, children, applied: Mutex::default() }
+    pub fn new(client: Client, identity: String, children: Arc<Children>, clock: Clock) -> Self {
+        Self { client, identity, children, clock, applied: Mutex::default() }
     }
 
     /// The objects of a kind in `namespace`.
@@ -130,14 +132,17 @@ impl Cluster {
         }
     }
 
-    /// Makes an object of ours what it should be. Does nothing while it is what was applied last.
+    /// Makes an object of ours what it should be. Does nothing while it is what was applied last; what somebody deleted or changed
+    /// is put right and told.
     pub async fn apply<K: Made>(&self, object: &K) -> Result<Written<()>> {
         let (namespace, name) = place(object);
         let key = Key::of::<K>(&namespace, &name);
         let hash = hash(object);
         let known = self.children.get(&key).filter(|child| child.owner == labelled_owner(object.meta()));
-        if let Some(known) = &known
-            && self.lock().get(&key) == Some(&(hash.clone(), known.revision()))
+        let before =
+            self.lock().get(&key).filter(|(applied, _)| *applied == hash).map(|(_, revision)| *revision);
+        if let (Some(known), Some(before)) = (&known, before)
+            && before == known.revision()
         {
             return Ok(Written::Done(()));
         }
@@ -149,15 +154,26 @@ impl Cluster {
         let params = PatchParams::apply(MANAGER).force();
         let mut applied = object.clone();
         // Over that very object, not over a later one of its name.
-        applied.meta_mut().uid = known.map(|child| child.uid);
+        applied.meta_mut().uid = known.as_ref().map(|child| child.uid.clone());
         let applied = self
             .api::<K>(&namespace)
             .patch(&name, &params, &Patch::Apply(&applied))
             .await
             .trying(|| format!("write {} {name}", K::kind(&())))?;
         self.note(&applied);
-        if let Some(child) = Child::from_meta(applied.meta()) {
-            self.lock().insert(key, (hash, child.revision()));
+        let Some(now) = Child::from_meta(applied.meta()) else { return Ok(Written::Done(())) };
+        let happened = match (before, known) {
+            // It was as it is wanted now, and is not any more.
+            (Some(_), None) => Some("was deleted: it is back"),
+            (Some(_), Some(known)) if known.resource_version != now.resource_version => {
+                Some("was changed by somebody: it is again as it was")
+            }
+            _ => None,
+        };
+        self.lock().insert(key, (hash, now.revision()));
+        if let Some(happened) = happened {
+            // Rare, so that it costs nothing where it does not happen.
+            Box::pin(self.restored(object, happened)).await;
         }
         Ok(Written::Done(()))
     }
@@ -217,7 +233,31 @@ impl Cluster {
 
     /// Tells people what happened to `object` and why. Events are a courtesy: a failure is logged, nothing else.
     pub async fn tell<K: Made>(&self, object: &K, note: &Note, now: Timestamp) {
-        let (namespace, name) = place(object);
+        let (namespace, _) = place(object);
+        self.tell_of(ObjectReference { namespace: Some(namespace), ..object.object_ref(&()) }, note, now)
+            .await;
+    }
+
+    /// Tells the owner of `object` that this was put right.
+    async fn restored<K: Made>(&self, object: &K, happened: &str) {
+        let ((namespace, name), Some(owner)) = (place(object), controller(object.meta())) else { return };
+        let text = format!("{} {name} {happened}", K::kind(&()));
+        let note = Note { warning: false, reason: "Restored", action: "Apply", text };
+        let owner = ObjectReference {
+            api_version: Some(owner.api_version.clone()),
+            kind: Some(owner.kind.clone()),
+            namespace: Some(namespace),
+            name: Some(owner.name.clone()),
+            uid: Some(owner.uid.clone()),
+            ..ObjectReference::default()
+        };
+        self.tell_of(owner, &note, (self.clock)()).await;
+    }
+
+    async fn tell_of(&self, regarding: ObjectReference, note: &Note, now: Timestamp) {
+        let text = |part: &Option<String>| part.clone().unwrap_or_default();
+        let (kind, namespace, name) =
+            (text(&regarding.kind), text(&regarding.namespace), text(&regarding.name));
         let event = Event {
             metadata: ObjectMeta {
                 generate_name: Some(format!("{name}-")),
@@ -229,14 +269,14 @@ impl Cluster {
             reason: Some(note.reason.to_owned()),
             action: Some(note.action.to_owned()),
             note: Some(note.text[..note.text.floor_char_boundary(LONGEST_NOTE)].to_owned()),
-            regarding: Some(ObjectReference { namespace: Some(namespace.clone()), ..object.object_ref(&()) }),
+            regarding: Some(regarding),
             reporting_controller: Some("ca-iot.dev/operator".to_owned()),
             reporting_instance: Some(self.identity.clone()),
             ..Event::default()
         };
         if let Err(error) = self.api::<Event>(&namespace).create(&PostParams::default(), &event).await {
             let problem = in_short(&error);
-            tracing::warn!(kind = %K::kind(&()), %namespace, %name, %problem, "an event could not be written");
+            tracing::warn!(%kind, %namespace, %name, %problem, "an event could not be written");
         }
     }
 

@@ -17,6 +17,7 @@
 //! - [`workloads`]: everything that appears in the cluster beside Secrets, one file each
 //! - [`children`] and [`roots`]: what is remembered between two looks; none of it matters after a crash
 //! - [`controller`] and [`triggers`]: when an object is looked at
+//! - [`lease`]: which replica writes
 //! - [`runtime`]: where all of it meets
 
 pub mod certificate;
@@ -30,9 +31,12 @@ pub mod error;
 pub mod http;
 pub mod iot_device;
 pub mod key;
+pub mod lease;
+pub mod memory;
 pub mod metrics;
 pub mod mqtt_broker;
 pub mod pods;
+pub mod process;
 pub mod root_ca;
 pub mod roots;
 pub mod runtime;

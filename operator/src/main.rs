@@ -5,6 +5,7 @@ use operator::cli::{Arguments, Command};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    operator::memory::keep_private()?;
     match Arguments::parse().command {
         Command::Crds { apply: false } => operator::cli::print_crds(),
         Command::Crds { apply: true } => operator::cli::apply_crds().await,

@@ -13,7 +13,6 @@ use api::{Dashboard, IotDevice, MqttBroker, RootCA};
 use futures::FutureExt as _;
 use futures::channel::oneshot;
 use futures::future::{BoxFuture, Either, join_all, select};
-use k8s_controller::LeaderElection;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Service, ServiceAccount};
@@ -31,16 +30,15 @@ use crate::certificate::Verified;
 use crate::children::Children;
 use crate::cli::{LogFormat, Options};
 use crate::cluster::Cluster;
-use crate::context::{Backoff, Context, Objects};
+use crate::context::{Backoff, Clock, Context, Objects};
 use crate::http::{self, Readiness};
+use crate::lease::Election;
 use crate::metrics::Metrics;
+use crate::process::ProcessMetrics;
 use crate::roots::Roots;
 use crate::triggers::Triggers;
 use crate::workloads::Images;
 use crate::{controller, dashboard, iot_device, mqtt_broker, root_ca};
-
-/// The lease is renewed this often; another replica takes over 15 s after the last time.
-const RENEW_LEASE: Duration = Duration::from_secs(5);
 
 /// Runs until SIGTERM or SIGINT, or until the lease is lost.
 pub async fn run(options: Options) -> anyhow::Result<()> {
@@ -49,6 +47,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         Client::try_default().await.context("no way to reach a cluster: set KUBECONFIG, or run in a pod")?;
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
+    registry.register_collector(Box::new(ProcessMetrics));
     let readiness = Readiness::default();
     readiness.wait_for("start", "starting");
 
@@ -58,18 +57,18 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     tracing::info!(address = %options.listen, "serving /healthz, /readyz and /metrics");
     tokio::spawn(axum::serve(listener, http::routes(readiness.clone(), registry)).into_future());
 
-    let election =
-        LeaderElection::new(client.clone(), &options.lease_namespace, "ca-iot-operator", &options.identity)
-            .with_retry_period(RENEW_LEASE);
+    let election = Election::new(client.clone(), &options.lease_namespace, &options.identity);
     let lead = async {
         wait_for_definitions(&client, options.namespace.as_deref(), &readiness).await;
         // A standby is ready: it has nothing to wait for but its turn.
         readiness.reached("start");
-        election.with_lease(control(client.clone(), &options, metrics, readiness.clone()).boxed()).await
+        election.lead(control(client.clone(), &options, metrics, readiness.clone()).boxed()).await
     };
-    match select(pin!(lead), pin!(stop_signal()?)).await {
+    match select(Box::pin(lead), pin!(stop_signal()?)).await {
         Either::Left(_) => anyhow::bail!("the lease was lost: ending, so that only its holder writes"),
-        Either::Right(_) => {
+        Either::Right(((), lead)) => {
+            // All that is under way ends here, and what it leaves is finished by whoever leads next.
+            drop(lead);
             election.release().await;
             tracing::info!("stopped");
             Ok(())
@@ -85,8 +84,9 @@ async fn control(client: Client, options: &Options, metrics: Metrics, readiness:
     let children = Arc::new(Children::default());
     let (roots, devices) = (reflector::store(), reflector::store());
     let (brokers, dashboards) = (reflector::store(), reflector::store());
+    let clock: Clock = Arc::new(jiff::Timestamp::now);
     let context = Arc::new(Context {
-        cluster: Cluster::new(client, options.identity.clone(), Arc::clone(&children)),
+        cluster: Cluster::new(client, options.identity.clone(), Arc::clone(&children), Arc::clone(&clock)),
         children: Arc::clone(&children),
         objects: Objects::new(roots.0.clone(), devices.0.clone(), brokers.0.clone(), dashboards.0.clone()),
         roots: Roots::new(triggers.clone()),
@@ -96,7 +96,7 @@ async fn control(client: Client, options: &Options, metrics: Metrics, readiness:
         backoff: Backoff::default(),
         retries: Backoff::default(),
         metrics,
-        clock: Arc::new(jiff::Timestamp::now),
+        clock,
     });
 
     // What was made is known before anything is decided.

@@ -59,7 +59,12 @@ impl Operator {
         let (dashboards, dashboard_writer) = reflector::store();
         let (triggers, queues) = Triggers::new();
         let context = Context {
-            cluster: Cluster::new(server.client(), "operator-0".into(), Arc::clone(&children)),
+            cluster: Cluster::new(
+                server.client(),
+                "operator-0".into(),
+                Arc::clone(&children),
+                Arc::clone(&clock),
+            ),
             children,
             objects: Objects::new(roots, devices, brokers, dashboards),
             roots: Roots::new(triggers.clone()),
@@ -90,7 +95,8 @@ impl Operator {
         let mut failure = None;
         for _ in 0..ROUNDS {
             let before = self.server.count_writes();
-            failure = self.round().await.err();
+            // Boxed: the tests' own futures stay small.
+            failure = Box::pin(self.round()).await.err();
             if failure.is_none() && self.server.count_writes() == before {
                 return;
             }
