@@ -95,6 +95,12 @@ impl Secrets {
         .await
     }
 
+    /// How a device connects to `broker`.
+    pub async fn device(&self, broker: BrokerAddress, device: &str) -> Result<LinkOptions> {
+        let identity = IdentitySource::Given(self.of(device).await?);
+        Ok(LinkOptions { identity, queue_limit: QUEUE, ..LinkOptions::device(broker, "") })
+    }
+
     /// How an observer connects to `broker` with a device's identity.
     pub async fn observer(&self, broker: BrokerAddress, device: &str) -> Result<LinkOptions> {
         let identity = IdentitySource::Given(self.of(device).await?);
@@ -134,11 +140,7 @@ impl Device {
         secrets: &Secrets,
         every: Duration,
     ) -> Result<Self> {
-        let options = LinkOptions {
-            identity: IdentitySource::Given(secrets.of(name).await?),
-            queue_limit: QUEUE,
-            ..LinkOptions::device(broker.clone(), "")
-        };
+        let options = secrets.device(broker.clone(), name).await?;
         let (link, mut events) = Link::open(options)?;
         let mut numbers = Sequence::starting_at(Timestamp::now());
         let first = numbers.next().context("numbers do not end")?;

@@ -61,10 +61,28 @@ impl Interference {
     }
 }
 
+/// Runs `body` while the kubelet stands still: pods go on, but nobody brings them what changes in their volumes.
+pub(crate) async fn while_volumes_lag<T>(site: &Site, body: impl AsyncFnOnce() -> Result<T>) -> Result<T> {
+    let node = node(site).await?;
+    let kubelet = |signal: &'static str| {
+        program("docker").args(["exec", &node, "pkill", signal, "--exact", "kubelet"]).succeeds()
+    };
+    kubelet("-STOP").await?;
+    let outcome = body().await;
+    // whatever happened: others use this cluster too
+    kubelet("-CONT").await?;
+    outcome
+}
+
+async fn node(site: &Site) -> Result<String> {
+    let node = site.kubectl(&["get", "nodes", "--output=jsonpath={.items[0].metadata.name}"]).await?;
+    Ok(node.trim().to_owned())
+}
+
 /// Takes the API server's manifest away from the kubelet, and gives it back a minute after the server has gone.
 async fn stop_api_server(site: &Site) -> Result<()> {
-    let node = site.kubectl(&["get", "nodes", "--output=jsonpath={.items[0].metadata.name}"]).await?;
-    let on_node = |arguments: &[&str]| program("docker").args(["exec", node.trim()]).args(arguments);
+    let node = node(site).await?;
+    let on_node = |arguments: &[&str]| program("docker").args(["exec", &node]).args(arguments);
     on_node(&["mv", MANIFEST, AWAY_MANIFEST]).succeeds().await?;
     let answers =
         async || program("kubectl").args(["get", "--raw", "/readyz", "--request-timeout=2s"]).run().await;

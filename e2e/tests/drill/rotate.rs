@@ -203,8 +203,8 @@ impl Scene {
         site.ready::<MqttBroker>("mosquitto").await?;
         let broker = site.broker_address("mosquitto").await?;
         let secrets = Secrets::follow(site);
-        // the broker keeps for it what it misses while the broker itself is started anew
-        let watcher = secrets.observer(broker.clone(), "watcher").await?;
+        // one that acknowledges too, and for which the broker keeps what it misses while the broker itself is started anew
+        let watcher = secrets.device(broker.clone(), "watcher").await?;
         let listener = Listener::open(watcher, Duration::from_mins(10)).await?;
         let mut devices = Vec::new();
         for name in &names {
