@@ -6,6 +6,7 @@ import { language, LANGUAGES, t } from './i18n.js';
 import { icon } from './icons.js';
 import { presence } from './model.js';
 import { findings } from './audit.js';
+import { empty } from './parts.js';
 import { connect, now, sourceNow, store, subscribe } from './store.js';
 
 const YEAR = 31_536_000;
@@ -147,7 +148,7 @@ async function open() {
   const query = new URLSearchParams(location.search);
   const show = await found.load();
   if (number !== opening) return;
-  const next = show(root, { query, setQuery: (values) => setQuery(query, values), name: found.match[1] && decodeURIComponent(found.match[1]) });
+  const next = attempt(() => show(root, { query, setQuery: (values) => setQuery(query, values), name: found.match[1] && decodeURIComponent(found.match[1]) }), root);
   screen?.close?.();
   screen = next;
   main.replaceChildren(root);
@@ -158,6 +159,17 @@ async function open() {
   for (const link of links) setAttribute(link, 'aria-current', link.dataset.nav === found.nav && 'page');
   screen.update(new Set(['all', 'devices', 'holders', 'log', 'tick']));
   screen.opened?.();
+}
+
+/** A screen that fails must not look like one that is loading, nor take the others along. */
+function attempt(show, root) {
+  try {
+    return show();
+  } catch (error) {
+    console.error(error);
+    root.replaceChildren(empty(t('page.failed'), String(error)));
+    return { title: t('page.failed'), update() {} };
+  }
 }
 
 /** The view is in the address, without a step in the history for each letter typed. */
@@ -213,17 +225,52 @@ function frame(changed) {
   screen?.update(changed);
 }
 
+/** A value turns grey when its time is over, not at the next full second; but not more than ten times a second. */
+let alarm;
+
+function setAlarm() {
+  const at = now();
+  let next = Infinity;
+  for (const { latest, staleAfter } of store.devices.values()) {
+    const due = latest ? latest[1] + staleAfter : Infinity;
+    if (due >= at && due < next) next = due;
+  }
+  clearTimeout(alarm);
+  if (next - at < 1_000) alarm = setTimeout(() => (frame(new Set(['readings'])), setAlarm()), Math.max(100, next - at + 1));
+}
+
+/** `/` is the way to the search of a screen, Escape the way out of it. */
+addEventListener('keydown', (event) => {
+  const field = event.target.closest?.('input, textarea');
+  if (event.key === '/' && !field && !event.ctrlKey && !event.metaKey && !event.altKey) {
+    const search = main.querySelector('input[type=search]');
+    if (!search) return;
+    event.preventDefault();
+    search.focus();
+    search.select();
+  }
+  if (event.key === 'Escape' && field?.type === 'search') {
+    if (!field.value) return field.blur();
+    field.value = '';
+    field.dispatchEvent(new Event('input', { bubbles: true }));
+  }
+});
+
 let started = false;
 subscribe(async (changed) => {
   if (!started && store.loaded) {
     started = true;
     await open();
+    requestAnimationFrame(() => setTimeout(() => performance.mark('first-screen')));
     // The others now, so that they open at once, and also while the server is away.
     for (const { load } of SCREENS) load().catch(() => {});
   }
   frame(changed);
 });
-setInterval(() => frame(new Set(['tick'])), 1_000);
+setInterval(() => {
+  frame(new Set(['tick']));
+  setAlarm();
+}, 1_000);
 
 setText(heading, t('page.loading'));
 connect();

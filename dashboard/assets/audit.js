@@ -1,6 +1,6 @@
 // What somebody should look at, derived from what is known: pure, tested, and with the command that helps.
 
-import { isBarred, lifeLeft, presence } from './model.js';
+import { isBarred, isConnected, isSeen, lifeLeft, presence, served } from './model.js';
 
 /** Loudest first. */
 export const SEVERITIES = ['critical', 'warning', 'notice'];
@@ -16,12 +16,18 @@ const CLOCK_WITHIN = 4 * MINUTE;
 const ROOT_LEFT = 0.25;
 /** Lists are signed anew at half of their life. */
 const LIST_LEFT = 0.25;
+/** Entries that a Secret has room for, and the share of them at which there is still time to think. */
+const LIST_ROOM = 16_000;
+const LIST_FULL = 0.8;
+/** Who is here and there in turn within this time has not moved. */
+const MOVES_WITHIN = 60 * MINUTE;
 
 const RESOURCES = { RootCA: 'rootca', MqttBroker: 'mqttbroker', Dashboard: 'dashboard', IotDevice: 'iotdevice' };
 
 /** All findings at `now`, loudest first: `{ id, rule, severity, name, href?, values, command }`. */
 export function findings(store, now) {
-  const found = [...[...store.holders.values()].flatMap((holder) => ofHolder(store, holder, now)), ...[...store.devices.values()].flatMap((device) => ofDevice(store, device, now)), ...twoAddresses(store)];
+  const root = signing(store);
+  const found = [...[...store.holders.values()].flatMap((holder) => ofHolder(store, holder, now)), ...[...store.devices.values()].flatMap((device) => ofDevice(store, device, root, now))];
   return found
     .map((finding) => ({ ...finding, id: `${finding.rule}/${finding.kind}/${finding.name}`, href: finding.kind === 'IotDevice' ? `/devices/${encodeURIComponent(finding.name)}` : undefined }))
     .sort((a, b) => SEVERITIES.indexOf(a.severity) - SEVERITIES.indexOf(b.severity) || a.id.localeCompare(b.id));
@@ -36,7 +42,9 @@ function ofHolder(store, holder, now) {
   if (kind !== 'RootCA' && (ended || state === 'Expired')) found.push(about('expired', 'critical', { at: certificate?.notAfter }));
   else if (isLate(holder, now)) found.push(about('overdue', 'warning', { at: certificate?.renewalTime }, renew(store, kind, name)));
   else if (ready?.status === 'False' && !['Suspended', 'Revoked'].includes(state)) found.push(about('notReady', 'warning', { message: ready.message }));
+  for (const { message } of holder.troubles ?? []) if (message && message !== ready?.message && state !== 'RenewalOverdue') found.push(about('degraded', 'warning', { message }));
   if (holder.keyAlgorithm === 'Rsa2048') found.push(about('weakKey', 'notice', {}));
+  if (kind === 'MqttBroker' || kind === 'Dashboard') found.push(...ofServer(store, holder, now, about));
   if (kind === 'RootCA') found.push(...ofRoot(store, holder, now, about));
   return found;
 }
@@ -44,6 +52,17 @@ function ofHolder(store, holder, now) {
 /** The operator says so, or is itself away and says nothing. */
 function isLate({ state, certificates: [certificate] }, now) {
   return state === 'RenewalOverdue' || (state === 'Valid' && certificate?.renewalTime && now - certificate.renewalTime > RENEW_WITHIN);
+}
+
+/** Whether broker and dashboard really use what is in their Secrets. */
+function ofServer(store, holder, now, about) {
+  const { kind, name, certificates: [certificate] } = holder;
+  const restart = `${kubectl(store)} rollout restart deployment/${RESOURCES[kind]}-${name}`;
+  const found = [];
+  if (kind === 'MqttBroker' && isSeen(store, holder) && store.handshake.distrust) found.push(about('distrusted', 'critical', { message: store.handshake.distrust }));
+  const seen = served(store, holder);
+  if (certificate && seen && seen.serialNumber !== certificate.serialNumber && now - certificate.notBefore > SWITCH_WITHIN * 2) found.push(about('otherServed', 'warning', {}, restart));
+  return found;
 }
 
 function ofRoot(store, { name, root, certificates }, now, about) {
@@ -56,12 +75,13 @@ function ofRoot(store, { name, root, certificates }, now, about) {
   if (!list) return found;
   const left = (list.nextUpdate - now) / (list.nextUpdate - list.thisUpdate);
   if (left < LIST_LEFT) found.push(about('listEnding', left < 0 ? 'critical' : 'warning', { at: list.nextUpdate }));
+  if (list.revoked >= LIST_ROOM * LIST_FULL) found.push(about('listFull', 'warning', { count: list.revoked }));
   const behind = [...store.holders.values()].filter(({ broker }) => broker?.loaded && !broker.loaded.crlNumbers.includes(list.number));
   if (now - list.thisUpdate > MINUTE * 3) for (const broker of behind) found.push({ ...about('listNotLoaded', 'warning', { broker: broker.name, number: list.number }, describe(store, 'MqttBroker', broker.name)), name: broker.name, kind: 'MqttBroker' });
   return found;
 }
 
-function ofDevice(store, device, now) {
+function ofDevice(store, device, root, now) {
   const { name } = device;
   const about = (rule, severity, values, command) => ({ rule, severity, kind: 'IotDevice', name, values: { name, ...values }, command });
   const holder = store.holders.get(`IotDevice/${name}`);
@@ -72,7 +92,7 @@ function ofDevice(store, device, now) {
     if (here && store.sources?.api.health === 'up') found.push(about('unregistered', 'warning', {}, `${kubectl(store)} get iotdevice ${name}`));
     return found;
   }
-  if (here && isBarred(holder)) found.push(about('barred', 'critical', {}, describe(store, 'IotDevice', name)));
+  if (isConnected(device, now) && isBarred(holder)) found.push(about('barred', 'critical', {}, describe(store, 'IotDevice', name)));
   const [certificate] = holder.certificates;
   const old = certificate && device.inUse && device.inUse.serialNumber !== certificate.serialNumber;
   if (here && old && now - certificate.notBefore > SWITCH_WITHIN * 2) {
@@ -80,32 +100,25 @@ function ofDevice(store, device, now) {
     found.push(about('oldCertificate', 'warning', {}, command));
   }
   if (here && Math.abs(device.clockAhead ?? 0) > CLOCK_WITHIN) found.push(about('clock', 'warning', { ahead: device.clockAhead }, 'timedatectl status'));
+  if (here && root && certificate?.generation === root.generation && device.inUse?.roots && !device.inUse.roots.includes(root.fingerprint)) found.push(about('untrusting', 'warning', { generation: root.generation }, holder.device?.simulated ? `${kubectl(store)} rollout restart deployment/iotdevice-${name}` : `${kubectl(store)} get secret ${certificate?.secretName} -o jsonpath='{.data.ca\\.crt}' | base64 -d > ca.crt`));
+  const turns = inTurn(device.addresses ?? [], now);
+  if (turns.length) found.push(about('twoAddresses', 'warning', { addresses: turns.join(', ') }, renew(store, 'IotDevice', name)));
+  if (device.malformed > 0) found.push(about('malformed', 'notice', { count: device.malformed }, `${kubectl(store)} logs deployment/iotdevice-${name} --tail 50`));
   if (device.lost > 0) found.push(about('lost', 'notice', { count: device.lost }, `${kubectl(store)} logs deployment/iotdevice-${name} --tail 50`));
   return found;
 }
 
-/** One identity that connects from here and from there in turn: two hold the same key. */
-function twoAddresses(store) {
-  const seen = new Map();
-  for (const { topic, payload } of store.log) {
-    if (!topic.startsWith('$SYS/broker/log/')) continue;
-    const connected = /New client connected from \[?([0-9a-f.:]+?)\]?:\d+ as ([a-z0-9-]+) /.exec(payload);
-    if (!connected) continue;
-    const [, address, name] = connected;
-    const addresses = seen.get(name) ?? [];
-    if (addresses.at(-1) !== address) addresses.push(address);
-    seen.set(name, addresses);
-  }
-  return [...seen]
-    .filter(([, addresses]) => addresses.length >= 3 && new Set(addresses).size < addresses.length)
-    .map(([name, addresses]) => ({
-      rule: 'twoAddresses',
-      severity: 'warning',
-      kind: 'IotDevice',
-      name,
-      values: { name, addresses: [...new Set(addresses)].join(', ') },
-      command: renew(store, 'IotDevice', name),
-    }));
+/** Addresses that it came from in turn, there and back again: two hold the same key. */
+function inTurn(addresses, now) {
+  const recent = addresses.filter(({ at }) => now - at < MOVES_WITHIN).map(({ address }) => address);
+  const different = new Set(recent);
+  return recent.length >= 3 && different.size < recent.length ? [...different] : [];
+}
+
+/** The generation that signs, where there is only one root to ask. */
+function signing(store) {
+  const roots = [...store.holders.values()].filter(({ kind }) => kind === 'RootCA');
+  return roots.length === 1 ? roots[0].certificates.find((one) => one.generationState === 'Active') : undefined;
 }
 
 /** `kubectl`, with the namespace where it is not the default one. */

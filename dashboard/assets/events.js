@@ -38,6 +38,8 @@ export function eventHistory(kind, name) {
   return {
     element,
     update() {
+      // Nothing is noted of what is not in the cluster.
+      if (!store.holders.has(id)) return draw({ events: [], problem: null });
       const revision = `${store.loads}/${store.eventsOf.get(id) ?? 0}`;
       if (revision !== loaded) load(revision);
     },

@@ -8,8 +8,11 @@
 const KEPT = 64;
 /** A tab that owes more answers sleeps or cannot keep up; it gets nothing more until it has caught up, and then starts anew. */
 const BEHIND = 64;
-/** The server sends a frame each second; this long without one, the connection is dead even if nobody says so. */
-const SILENCE = 20_000;
+/**
+ * The server sends a frame each second; this long without one, the connection is dead even if nobody says so: a pod that is
+ * killed by force takes its address along, and no packet ever tells.
+ */
+const SILENCE = 6_000;
 
 export class Hub {
   #tabs = new Set();
@@ -23,8 +26,10 @@ export class Hub {
 
   constructor() {
     setInterval(() => {
-      if (this.#source && Date.now() - this.#heard > SILENCE) this.#lost();
-    }, 5_000);
+      if (!this.#source || Date.now() - this.#heard <= SILENCE) return;
+      this.#say('lost');
+      this.#connect(`${this.#epoch}-${this.#last}`);
+    }, 1_000);
   }
 
   /** Takes in a tab that hears by `post`. Returns what hears the tab. */
@@ -54,9 +59,13 @@ export class Hub {
   }
 
   #open(after) {
-    this.#source?.close();
     [this.#epoch, this.#last] = parse(after);
     this.#kept = [];
+    this.#connect(after);
+  }
+
+  #connect(after) {
+    this.#source?.close();
     this.#heard = Date.now();
     const source = new EventSource(`/api/v1/stream?after=${encodeURIComponent(after)}`);
     this.#source = source;

@@ -84,18 +84,35 @@ function row(store, holder, certificate) {
   };
 }
 
-/** Serial number of the certificate that is really used: as a handshake or the holder itself told; roots have none. */
+/**
+ * The certificate that is really used, `{ serialNumber, how, at }`, where somebody saw it; roots have none. `how` is the
+ * `handshake` that this dashboard made, its own `session`, what the broker's sidecar `proved`, or what the device
+ * `acknowledged`.
+ */
 export function served(store, holder) {
   switch (holder.kind) {
-    case 'IotDevice':
-      return store.devices.get(holder.name)?.inUse?.serialNumber;
-    case 'MqttBroker':
-      return holder.broker?.loaded?.serialNumber;
+    case 'IotDevice': {
+      const inUse = store.devices.get(holder.name)?.inUse;
+      return inUse ? { serialNumber: inUse.serialNumber, how: 'acknowledged' } : undefined;
+    }
+    case 'MqttBroker': {
+      if (isSeen(store, holder)) return { serialNumber: store.handshake.serialNumber, how: 'handshake', at: store.handshake.at };
+      const loaded = holder.broker?.loaded;
+      return loaded ? { serialNumber: loaded.serialNumber, how: 'proved', at: loaded.loadedAt } : undefined;
+    }
     case 'Dashboard':
-      return store.ownCertificate?.name === `${holder.name}.dashboard` ? store.ownCertificate.serialNumber : undefined;
+      return store.ownCertificate?.name === `${holder.name}.dashboard` ? { serialNumber: store.ownCertificate.serialNumber, how: 'session' } : undefined;
     default:
       return undefined;
   }
+}
+
+/** Whether `holder` is the broker whose handshake was seen: by its endpoint, or because there is no other. */
+export function isSeen(store, holder) {
+  if (!store.handshake) return false;
+  const brokers = [...store.holders.values()].filter(({ kind }) => kind === 'MqttBroker');
+  const named = brokers.find(({ broker }) => broker?.endpoint === store.handshake.endpoint);
+  return named ? named.id === holder.id : brokers.length === 1;
 }
 
 /**
@@ -108,16 +125,19 @@ function use(store, holder, certificate) {
     if (loaded.length === 0) return 'unknown';
     return loaded.every((roots) => roots.includes(certificate.fingerprint)) ? 'yes' : 'no';
   }
-  const serial = served(store, holder);
-  return serial === undefined ? 'unknown' : serial === certificate.serialNumber ? 'yes' : 'no';
+  const seen = served(store, holder);
+  return seen === undefined ? 'unknown' : seen.serialNumber === certificate.serialNumber ? 'yes' : 'no';
 }
 
 /** Whether the owner does not want the device to be let in. */
-export const isBarred = (holder) => Boolean(holder?.device?.revoked || holder?.device?.suspended);
+export const isBarred = (holder) => Boolean(holder?.device?.revoked || holder?.device?.suspended || holder?.state === 'Revoked' || holder?.state === 'Suspended');
 
-/** Devices that should not be let in and still send; there must be none. */
+/** Whether a device has a session, as far as is known: it sends, or the broker did not say that it went. */
+export const isConnected = (device, now) => device.connection?.state === 'online' || presence(device, now) === 'online';
+
+/** Devices that should not be let in and are connected all the same; there must be none. */
 export function barredButHere(store, now) {
-  return [...store.devices.values()].filter((device) => isBarred(store.holders.get(`IotDevice/${device.name}`)) && presence(device, now) === 'online');
+  return [...store.devices.values()].filter((device) => isBarred(store.holders.get(`IotDevice/${device.name}`)) && isConnected(device, now));
 }
 
 /** Whether a row needs somebody: its state, its dates, or its holder's conditions say so. */

@@ -23,6 +23,8 @@ export const store = {
   sources: undefined,
   broker: {},
   ownCertificate: undefined,
+  /** What the broker presented when it was looked at last. */
+  handshake: undefined,
   /** Rises when a holder, or what is known of its certificate's use, changed. */
   revision: 0,
   /** How often everything was loaded. */
@@ -133,6 +135,7 @@ function take(snapshot) {
     sources: snapshot.sources,
     broker: snapshot.broker,
     ownCertificate: snapshot.ownCertificate ?? undefined,
+    handshake: snapshot.handshake ?? undefined,
   });
   tell('all', 'devices', 'readings', 'holders', 'log', 'rate', 'sources', 'broker', 'own');
 }
@@ -159,8 +162,9 @@ function apply(changes) {
   if (changes.sources) store.sources = changes.sources;
   if (changes.broker) store.broker = changes.broker;
   if (changes.ownCertificate) store.ownCertificate = changes.ownCertificate;
+  if (changes.handshake) store.handshake = changes.handshake;
   if (changes.rate) extendRate(changes.rate, changes.now);
-  if (changes.devices || changes.holders || changes.removedHolders || changes.ownCertificate) store.revision += 1;
+  if (changes.devices || changes.holders || changes.removedHolders || changes.ownCertificate || changes.handshake) store.revision += 1;
   tell(
     ...(changes.readings ? ['readings'] : []),
     ...(changes.devices || changes.removedDevices ? ['devices', 'readings'] : []),
@@ -169,7 +173,7 @@ function apply(changes) {
     ...(changes.log || changes.logSkipped ? ['log'] : []),
     ...(changes.sources ? ['sources'] : []),
     ...(changes.broker ? ['broker'] : []),
-    ...(changes.ownCertificate ? ['own'] : []),
+    ...(changes.ownCertificate || changes.handshake ? ['own'] : []),
     ...(changes.rate ? ['rate'] : []),
   );
 }

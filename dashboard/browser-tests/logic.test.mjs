@@ -1,6 +1,7 @@
 // The rules of the page that need no browser.
 
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { describe, test } from 'node:test';
 
 import { findings } from '../assets/audit.js';
@@ -134,9 +135,46 @@ describe('the audit', () => {
   });
   test('finds a clock that is wrong', () => assert.deepEqual(rules({ devices: [{ ...device, clockAhead: -HOUR }] }), ['warning clock']));
   test('finds one identity at two addresses, and not a device that moved', () => {
-    const line = (address) => ({ topic: '$SYS/broker/log/N', payload: `1: New client connected from ${address}:4711 as a (p5, c0, k30, u'a').` });
-    assert.deepEqual(rules({ log: ['10.0.0.1', '10.0.0.2', '10.0.0.1'].map(line) }), ['warning twoAddresses']);
-    assert.deepEqual(rules({ log: ['10.0.0.1', '10.0.0.1', '10.0.0.2', '10.0.0.2'].map(line) }), []);
+    const seen = (...addresses) => ({ devices: [{ ...device, addresses: addresses.map((address, index) => ({ address, at: NOW - 60_000 + index })) }] });
+    assert.deepEqual(rules(seen('10.0.0.1', '10.0.0.2', '10.0.0.1')), ['warning twoAddresses']);
+    assert.deepEqual(rules(seen('10.0.0.1', '10.0.0.2')), []);
+    assert.deepEqual(rules(seen('10.0.0.1', '10.0.0.2', '10.0.0.3')), [], 'it travels');
+    const longAgo = { ...device, addresses: ['10.0.0.1', '10.0.0.2', '10.0.0.1'].map((address, index) => ({ address, at: NOW - (3 - index) * HOUR })) };
+    assert.deepEqual(rules({ devices: [longAgo] }), [], 'it commutes');
+  });
+  test('finds a revoked device that is connected and says nothing', () => {
+    const silent = { ...device, latest: [0, 0, 20], connection: { state: 'online' } };
+    const revoked = { ...holder, state: 'Revoked', device: { revoked: 'keyCompromise' } };
+    assert.deepEqual(rules({ devices: [silent], holders: [revoked, root, broker] }), ['critical barred']);
+  });
+  test('finds a broker that presents another certificate, and one that nobody believes', () => {
+    const old = { ...broker, certificates: [{ ...certificate, secretName: 'mqttbroker-m' }] };
+    const seen = (more) => findings({ namespace: 'default', log: [], sources: { api: { health: 'up' } }, devices: new Map(), holders: new Map([[old.id, old]]), handshake: { endpoint: 'x', serialNumber: '0a', at: NOW, ...more } }, NOW).map(({ rule, severity }) => `${severity} ${rule}`);
+    assert.deepEqual(seen({}), []);
+    assert.deepEqual(seen({ serialNumber: '0b' }), ['warning otherServed']);
+    assert.deepEqual(seen({ distrust: 'UnknownIssuer' }), ['critical distrusted']);
+  });
+  test('finds a device that does not trust the root that signs', () => {
+    const trusting = (roots) => ({ devices: [{ ...device, inUse: { serialNumber: '0a', roots } }], holders: [{ ...holder, certificates: [{ ...certificate, generation: 1 }] }, { ...root, certificates: [{ ...root.certificates[0], generation: 1 }] }, broker] });
+    assert.deepEqual(rules(trusting(['ff'])), []);
+    assert.deepEqual(rules(trusting(['ee'])), ['warning untrusting']);
+  });
+  test('finds trouble that does not stop a holder, once', () => {
+    const trouble = { type: 'Degraded', status: 'True', message: 'half of it' };
+    assert.deepEqual(rules({ holders: [{ ...holder, troubles: [trouble] }, root, broker] }), ['warning degraded']);
+    assert.deepEqual(rules({ holders: [{ ...holder, ready: { status: 'False', message: 'half of it' }, troubles: [trouble] }, root, broker] }), ['warning notReady']);
+  });
+  test('finds a weak key, a full list and messages that nobody understands', () => {
+    assert.deepEqual(rules({ holders: [{ ...holder, keyAlgorithm: 'Rsa2048' }, root, broker] }), ['notice weakKey']);
+    assert.deepEqual(rules({ holders: [holder, { ...root, root: { crl: { ...list, revoked: 13_000 } } }, broker] }), ['warning listFull']);
+    assert.deepEqual(rules({ devices: [{ ...device, malformed: 3 }] }), ['notice malformed']);
+  });
+  test('says of each rule in words what it found and why that matters', async () => {
+    const script = await readFile(new URL('../assets/audit.js', import.meta.url), 'utf8');
+    const found = [...script.matchAll(/about\('(\w+)'/g)].map(([, rule]) => rule);
+    assert.ok(found.length > 15, `the search finds only ${found}`);
+    const texts = JSON.parse(await readFile(new URL('../assets/i18n/en.json', import.meta.url), 'utf8'));
+    for (const rule of found) assert.ok(texts[`audit.${rule}`] && texts[`audit.${rule}.why`], rule);
   });
   test('gives a command for the right namespace', () => {
     assert.equal(audit({ namespace: 'plant', holders: [{ ...holder, state: 'RenewalOverdue' }] })[0].command.split(' patch')[0], 'kubectl -n plant');

@@ -120,14 +120,9 @@ impl Identity {
         certificate.check_dates(now).map_err(IdentityError::Dates)?;
         let name = certificate.common_name().ok_or(IdentityError::Nameless)?.to_owned();
 
-        let der = |certificate: &Certificate| CertificateDer::from(certificate.der().to_vec());
-        let mut roots = RootCertStore::empty();
-        for root in trust.roots() {
-            roots.add(der(root))?;
-        }
         let mut tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
+            .with_root_certificates(store(&trust)?)
             .with_client_auth_cert(vec![der(&certificate)], key.clone_key())?;
         // A resumed session would speak for the certificate, and trust the roots, of an earlier handshake.
         tls.resumption = Resumption::disabled();
@@ -184,6 +179,26 @@ impl Identity {
     pub(crate) fn tls(&self) -> Arc<ClientConfig> {
         Arc::clone(&self.tls)
     }
+
+    /// What it shows of itself in a handshake, and the key for it.
+    pub(crate) fn presented(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        (vec![der(&self.certificate)], self.key.clone_key())
+    }
+
+    /// The roots that it trusts.
+    pub(crate) fn roots(&self) -> Result<RootCertStore, rustls::Error> {
+        store(&self.trust)
+    }
+}
+
+fn der(certificate: &Certificate) -> CertificateDer<'static> {
+    CertificateDer::from(certificate.der().to_vec())
+}
+
+fn store(trust: &TrustBundle) -> Result<RootCertStore, rustls::Error> {
+    let mut roots = RootCertStore::empty();
+    trust.roots().try_for_each(|root| roots.add(der(root)))?;
+    Ok(roots)
 }
 
 impl fmt::Debug for Identity {

@@ -14,6 +14,7 @@
 //! - [`Identity`]: `tls.crt`, `tls.key` and `ca.crt`, checked as one set
 //! - [`Link`]: the session: queueing, re-connecting, changing certificates without losing a message
 //! - [`take_over`]: throws another holder of the same name off the broker
+//! - [`served`]: the certificate that a broker presents
 
 mod announce;
 mod backoff;
@@ -23,6 +24,7 @@ mod link;
 mod options;
 mod outbox;
 mod resume;
+mod served;
 mod session;
 mod takeover;
 pub mod topic;
@@ -35,4 +37,5 @@ pub use link::{Event, Events, Link, Message, Qos};
 pub use options::{BrokerAddress, BrokerAddressError, IdentitySource, LinkOptions, Presence};
 pub use outbox::{Backlog, Publication, PublishError};
 
+pub use served::{Served, served};
 pub use takeover::take_over;

@@ -12,7 +12,7 @@ import { table } from '../table.js';
 const ROW = 60;
 
 export function certificates(root, { query, setQuery }) {
-  const search = h('input', { type: 'search', placeholder: t('certificates.search'), 'aria-label': t('certificates.search'), value: query.get('q') ?? '' });
+  const search = h('input', { type: 'search', 'aria-keyshortcuts': '/', placeholder: t('certificates.search'), 'aria-label': t('certificates.search'), value: query.get('q') ?? '' });
   const attention = h('button', { type: 'button', class: 'filter', onclick: toggle }, icon('warn'), t('certificates.attention'), h('span', { class: 'filter-count' }));
   const none = h('div');
   const lists = h('div', { class: 'lists' });
@@ -38,7 +38,7 @@ export function certificates(root, { query, setQuery }) {
     h(
       'div',
       { class: 'toolbar' },
-      h('label', { class: 'search' }, icon('search'), search),
+      h('label', { class: 'search' }, icon('search'), search, h('kbd', { 'aria-hidden': 'true' }, '/')),
       h('div', { class: 'filters' }, attention),
       h('a', { class: 'button', href: '/api/v1/certificates.csv', download: 'certificates.csv' }, icon('download'), 'CSV'),
     ),
@@ -56,7 +56,10 @@ export function certificates(root, { query, setQuery }) {
     render();
   }
 
+  let drawn = 0;
+
   function render() {
+    drawn = Date.now();
     const at = now();
     const all = certificateRows(store);
     const text = (query.get('q') ?? '').toLowerCase().replaceAll(':', '');
@@ -80,7 +83,9 @@ export function certificates(root, { query, setQuery }) {
   return {
     title: t('nav.certificates'),
     update(changed) {
-      if (['all', 'holders', 'devices', 'own', 'tick'].some((field) => changed.has(field))) render();
+      // Devices change all the time, and little of it is about certificates.
+      const soon = ['devices', 'tick'].some((field) => changed.has(field)) && Date.now() - drawn > 900;
+      if (soon || ['all', 'holders', 'own'].some((field) => changed.has(field))) render();
     },
     close: rows.close,
   };
@@ -97,7 +102,7 @@ function certificateRow({ holder, certificate }) {
   const expires = when();
   const renews = when();
   const use = h('span', { class: 'use' });
-  const servedInstead = h('span', { class: 'mono cell-note' });
+  const seenSerial = h('span', { class: 'mono cell-note' });
   const serial = h('span', { class: 'mono' });
   const why = h('span', { class: 'why' });
   let current = certificate;
@@ -112,7 +117,7 @@ function certificateRow({ holder, certificate }) {
       h('span', { class: 'cell-life' }, bar.element, percent),
       expires.element,
       renews.element,
-      h('span', { class: 'state-cell' }, use, servedInstead),
+      h('span', { class: 'state-cell' }, use, seenSerial),
       h('span', { class: 'serial' }, serial, copy),
     ],
     update(row) {
@@ -131,17 +136,27 @@ function certificateRow({ holder, certificate }) {
       renews.update(current?.renewalTime, at);
       setText(serial, current ? shortHex(octets(current.serialNumber).slice(0, 17)) : '–');
       setAttribute(serial, 'title', current && octets(current.serialNumber));
-      const other = row.use === 'no' && row.served ? octets(row.served) : '';
-      setText(servedInstead, other && shortHex(other.slice(0, 17)));
-      setAttribute(servedInstead, 'title', other || undefined);
-      const label = row.holder.kind === 'RootCA' ? `use.root.${row.use}` : `use.${row.use}`;
+      const seen = current ? row.served : undefined;
+      const other = seen ? octets(seen.serialNumber) : '';
+      setText(seenSerial, other && shortHex(other.slice(0, 17)));
+      setAttribute(seenSerial, 'title', other || undefined);
+      const label = useLabel(row, seen);
       if (label !== shownUse) {
         shownUse = label;
         setAttribute(use, 'data-tone', { yes: 'ok', no: 'warn', unknown: 'quiet' }[row.use]);
-        use.replaceChildren(icon({ yes: 'check', no: 'warn', unknown: 'wait' }[row.use]), t(label));
+        setAttribute(use, 'title', seen && t(`served.${seen.how}.title`, { moment: moment(seen.at ?? at) }));
+        use.replaceChildren(icon({ yes: 'check', no: 'warn', unknown: 'wait' }[row.use]), label);
       }
     },
   };
+}
+
+/** How it is known what is really used; for roots, whether the broker trusts them. */
+function useLabel({ holder, use }, seen) {
+  if (holder.kind === 'RootCA') return t(`use.root.${use}`);
+  if (!seen) return t('use.unknown');
+  const how = t(`served.${seen.how}`, { clock: seen.at ? clock(seen.at) : '' });
+  return use === 'no' ? t('use.other', { how }) : how;
 }
 
 /** Few by nature: one for each root. Drawn anew only when something in it changed. */

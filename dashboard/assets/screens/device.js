@@ -118,6 +118,7 @@ export function device(root, { query, setQuery, name }) {
 
 function drawFacts(parent, device, holder, at) {
   const skew = device.clockAhead;
+  const last = device.addresses?.at(-1);
   const entries = [
     ['device.session', device.connection ? `${t(`presence.${device.connection.state}`)} · ${relative(device.connection.since, at)}` : t('device.unknown')],
     ['device.lastSeen', device.latest ? relative(device.latest[1], at) : t('device.unknown')],
@@ -128,9 +129,19 @@ function drawFacts(parent, device, holder, at) {
     ['device.malformed', integer(device.malformed)],
     ['device.clock', skew === null || skew === undefined ? t('device.unknown') : Math.abs(skew) < 2_000 ? t('device.clockRight') : t(skew > 0 ? 'device.clockAhead' : 'device.clockBehind', { duration: duration(skew) })],
     ...(holder?.device?.revoked ? [['device.revoked', [holder.device.revoked, holder.device.revokedMessage].filter(Boolean).join(': ')]] : []),
+    ...(last ? [['device.address', t('device.addressAt', { address: last.address, when: relative(last.at, at) })]] : []),
+    ...(device.inUse?.roots ? [['device.roots', rootsOf(device.inUse.roots)]] : []),
     ['device.kind', holder ? t(holder.device?.simulated ? 'device.simulated' : holder.device?.csr ? 'device.csr' : 'device.physical') : t('device.unregisteredShort')],
   ];
   drawOnce(parent, entries, () => entries.map(([key, text]) => h('div', { class: 'fact' }, h('dt', {}, t(key)), h('dd', {}, text))));
+}
+
+/** The generations whose certificates a device holds, by their fingerprints. */
+function rootsOf(fingerprints) {
+  const all = [...store.holders.values()].filter(({ kind }) => kind === 'RootCA').flatMap(({ certificates }) => certificates);
+  const known = all.filter(({ fingerprint }) => fingerprints.includes(fingerprint));
+  const others = fingerprints.length - known.length;
+  return [known.length && t('device.rootsOf', { numbers: known.map(({ generation }) => generation).sort((a, b) => a - b).join(' + ') }), others > 0 && t('device.rootsOther', { count: integer(others) })].filter(Boolean).join(' · ') || '–';
 }
 
 function drawCertificate(parent, device, holder, at) {
@@ -155,7 +166,7 @@ function drawCertificate(parent, device, holder, at) {
       ['certificate.key', holder.keyAlgorithm],
       ['certificate.rootGeneration', String(certificate.generation)],
       ['certificate.secret', certificate.secretName ?? '–'],
-      ['certificate.inUse', use === 'no' ? `${t('use.no')}: ${octets(inUse)}` : t(`use.${use}`)],
+      ['certificate.inUse', use === 'unknown' ? t('use.unknown') : use === 'yes' ? t('served.acknowledged') : `${t('use.other', { how: t('served.acknowledged') })} (${octets(inUse)})`],
       ['certificate.superseded', integer(holder.superseded)],
     ];
     return [
@@ -208,7 +219,8 @@ function drawMessages(parent, name) {
 function drawCommands(parent, name, holder) {
   const all = [['command.describe', describe(store, 'IotDevice', name)]];
   if (holder) {
-    const { suspended, revoked } = holder.device ?? {};
+    const suspended = holder.device?.suspended || holder.state === 'Suspended';
+    const revoked = holder.device?.revoked || holder.state === 'Revoked';
     const order = (key, spec) => all.push([key, patch(store, 'IotDevice', name, spec)]);
     if (!revoked && !suspended) all.push(['command.renew', renew(store, 'IotDevice', name)]);
     const secret = holder.certificates[0]?.secretName;

@@ -14,7 +14,7 @@ const ROW = 52;
 const RANK = { offline: 0, stale: 1, waiting: 2, online: 3 };
 
 export function devices(root, { query, setQuery }) {
-  const search = h('input', { type: 'search', placeholder: t('devices.search'), 'aria-label': t('devices.search'), value: query.get('q') ?? '' });
+  const search = h('input', { type: 'search', 'aria-keyshortcuts': '/', placeholder: t('devices.search'), 'aria-label': t('devices.search'), value: query.get('q') ?? '' });
   const chips = ['all', ...PRESENCES].map(filterChip);
   const shown = h('p', { class: 'toolbar-note', role: 'status' });
   const none = h('div');
@@ -38,7 +38,7 @@ export function devices(root, { query, setQuery }) {
   });
   rows.element.classList.add('devices-table');
   root.append(
-    h('div', { class: 'toolbar' }, h('label', { class: 'search' }, icon('search'), search), h('div', { class: 'filters', role: 'group', 'aria-label': t('device.connection') }, chips.map((chip) => chip.element)), shown),
+    h('div', { class: 'toolbar' }, h('label', { class: 'search' }, icon('search'), search, h('kbd', { 'aria-hidden': 'true' }, '/')), h('div', { class: 'filters', role: 'group', 'aria-label': t('device.connection') }, chips.map((chip) => chip.element)), shown),
     rows.element,
     none,
   );
@@ -103,7 +103,7 @@ export function devices(root, { query, setQuery }) {
   return {
     title: t('nav.devices'),
     update(changed) {
-      // Sorting 5 000 rows at every reading would be for nothing: values in view move at once, the order once a second.
+      // Sorting 5 000 rows at every reading would be for nothing: what is in view changes at once, the order once a second.
       const structure = ['all', 'devices', 'holders', 'tick'].some((field) => changed.has(field));
       if (structure && Date.now() - drawn > 900) {
         drawn = Date.now();
@@ -129,7 +129,12 @@ function row({ device: { name } }) {
   const cells = [label, h('span', { class: 'cell-temperature' }, value, spark.element), chip.element, seen, state.element, h('span', { class: 'cell-life' }, bar.element, left), generation, lost];
   return {
     cells,
-    update({ device, holder, certificate }) {
+    update() {
+      // As it is now: an item is as old as the order of the rows.
+      const device = store.devices.get(name);
+      if (!device) return;
+      const holder = store.holders.get(`IotDevice/${name}`);
+      const certificate = holder?.certificates[0];
       const at = now();
       const present = presence(device, at);
       setAttribute(this.element, 'data-presence', present);

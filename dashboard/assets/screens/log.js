@@ -15,7 +15,7 @@ const KINDS = ['all', 'messages', 'events'];
 const FOLLOW = 40;
 
 export function log(root, { query, setQuery }) {
-  const topic = h('input', { type: 'search', class: 'mono', placeholder: 'devices/+/telemetry', 'aria-label': t('log.topic'), value: query.get('topic') ?? '' });
+  const topic = h('input', { type: 'search', 'aria-keyshortcuts': '/', class: 'mono', placeholder: 'devices/+/telemetry', 'aria-label': t('log.topic'), value: query.get('topic') ?? '' });
   const text = h('input', { type: 'search', placeholder: t('log.search'), 'aria-label': t('log.search'), value: query.get('q') ?? '' });
   const kinds = KINDS.map((kind) => h('button', { type: 'button', class: 'filter', onclick: () => choose(kind) }, t(`log.${kind}`)));
   const pause = h('button', { type: 'button', class: 'button', onclick: togglePause });
@@ -24,7 +24,7 @@ export function log(root, { query, setQuery }) {
   const none = h('div');
   const status = h('p', { class: 'toolbar-note', role: 'status' });
   root.append(
-    h('div', { class: 'toolbar' }, h('label', { class: 'search' }, icon('search'), topic), h('label', { class: 'search narrow' }, icon('search'), text), h('div', { class: 'filters', role: 'group', 'aria-label': t('log.kind') }, kinds), pause, status),
+    h('div', { class: 'toolbar' }, h('label', { class: 'search' }, icon('search'), topic, h('kbd', { 'aria-hidden': 'true' }, '/')), h('label', { class: 'search narrow' }, icon('search'), text), h('div', { class: 'filters', role: 'group', 'aria-label': t('log.kind') }, kinds), pause, status),
     view,
     none,
   );

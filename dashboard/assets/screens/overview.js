@@ -66,11 +66,11 @@ export function overview(root) {
   return { title: t('nav.overview'), update };
 }
 
-/** Those in trouble first, then by name; with few devices simply by name, so that nothing jumps. */
+/** With few devices all of them, by name, so that nothing jumps. With many those that have something to show, and of them those in trouble first. */
 function choose(devices, at) {
   if (devices.length <= CARDS) return devices.sort(byName);
-  const rank = { offline: 0, stale: 1, waiting: 2, online: 3 };
-  return devices.sort((a, b) => rank[presence(a, at)] - rank[presence(b, at)] || byName(a, b)).slice(0, CARDS);
+  const rank = { offline: 0, stale: 1, online: 2 };
+  return devices.filter((device) => presence(device, at) !== 'waiting').sort((a, b) => rank[presence(a, at)] - rank[presence(b, at)] || byName(a, b)).slice(0, CARDS);
 }
 
 /** Who came, who went, what was refused; that a socket opened or a cipher was chosen stands in the log. */

@@ -48,7 +48,7 @@ function rootPanel({ name, certificates, root }, history) {
     h('div', { class: 'panel-head' }, h('h2', {}, name), h('span', { class: 'panel-note' }, root.subject), h('span', { class: 'chip', 'data-tone': rotation ? (paused ? 'warn' : 'info') : 'ok' }, icon(rotation ? (paused ? 'pause' : 'refresh') : 'check'), t(rotation ? (paused ? 'rotation.paused' : 'rotation.running') : 'rotation.none'))),
     rotation && progress(rotation),
     h('ul', { class: 'list' }, certificates.map(generation)),
-    h('p', { class: 'fine' }, t(safeToRemove(certificates, rotation) ? 'rotation.safe' : certificates.length > 1 ? 'rotation.unsafe' : 'rotation.single')),
+    safety(certificates, rotation),
     h('div', { class: 'part' }, h('h3', {}, t('events.title')), history.element),
     h('div', { class: 'part commands' }, orders(name, root).map(([key, text]) => h('div', {}, h('h3', {}, t(key)), code(text, t('copy.command'))))),
   );
@@ -58,6 +58,12 @@ function rootPanel({ name, certificates, root }, history) {
 function orders(name, { rotation, paused }) {
   if (!rotation) return [['command.rotate', `${kubectl(store)} patch rootca ${name} --type merge -p "{\\"spec\\":{\\"rotation\\":{\\"trigger\\":\\"$(date -u +%FT%TZ)\\"}}}"`]];
   return [[paused ? 'command.continue' : 'command.pause', patch(store, 'RootCA', name, { rotation: { paused: !paused } })]];
+}
+
+function safety(certificates, rotation) {
+  const safe = safeToRemove(certificates, rotation);
+  const text = safe ? 'rotation.safe' : certificates.length > 1 ? 'rotation.unsafe' : 'rotation.single';
+  return h('p', { class: 'safety', 'data-tone': safe ? 'ok' : certificates.length > 1 ? 'warn' : 'quiet' }, icon(safe ? 'check' : 'cross'), h('strong', {}, `${t('rotation.removable')} ${t(safe ? 'answer.yes' : 'answer.no')}`), h('span', {}, t(text)));
 }
 
 /** Once everybody uses the new root, the operator takes the old one out; before that nobody should. */

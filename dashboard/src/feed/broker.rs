@@ -9,6 +9,7 @@ use link::topic::{ALL_DEVICES, BROKER_LOG, Channel};
 use link::wire::{CertificateAcknowledgement, ConnectionStatus, Reading, WireError};
 use link::{BrokerAddress, Event, Events, Identity, Link, LinkOptions, Message, Qos};
 
+use super::handshake;
 use crate::live::Live;
 use crate::state::log;
 use crate::state::wire::OwnCertificate;
@@ -28,8 +29,14 @@ pub async fn follow(live: Arc<Live>, address: BrokerAddress, pki: PathBuf) {
     // The handle is held for the whole session: dropping it would end it.
     let (link, mut events) = open(&live, &address, &pki).await;
     live.with(|state| state.own_certificate(own(&link.identity())));
-    while let Some(event) = events.next().await {
-        take(&live, event);
+    let listen = async {
+        while let Some(event) = events.next().await {
+            take(&live, event);
+        }
+    };
+    tokio::select! {
+        () = listen => {}
+        () = handshake::follow(&live, &address, &link) => {}
     }
     let problem = "the MQTT session has ended; restart the dashboard";
     live.with(|state| state.source_down(SourceName::Broker, problem, Timestamp::now()));

@@ -20,13 +20,15 @@ fn document() -> Value {
         "name",
         "Name of the device: the common name of its certificate.",
         &json!({ "type": "string" }),
+        "device001",
     );
     let kind = parameter(
         "kind",
         "Kind of the resource.",
         &json!({ "enum": ["RootCA", "MqttBroker", "Dashboard", "IotDevice"] }),
+        "IotDevice",
     );
-    let name = parameter("name", "Name of the resource.", &json!({ "type": "string" }));
+    let name = parameter("name", "Name of the resource.", &json!({ "type": "string" }), "device001");
     let window = json!({
         "name": "window", "in": "query", "description": "How far back; readings as they came, or means of 15 s or 5 min.",
         "schema": { "enum": ["5m", "1h", "24h"], "default": "5m" },
@@ -87,8 +89,11 @@ fn path(id: &str, summary: &str, parameters: &[Value], answers: &Value) -> Value
     json!({ "get": { "operationId": id, "summary": summary, "parameters": parameters, "responses": answers } })
 }
 
-fn parameter(name: &str, description: &str, schema: &Value) -> Value {
-    json!({ "name": name, "in": "path", "required": true, "description": description, "schema": schema })
+/// The example names what every site has that was made by hand, so that tests made from the document meet it.
+fn parameter(name: &str, description: &str, schema: &Value, example: &str) -> Value {
+    json!({
+        "name": name, "in": "path", "required": true, "description": description, "schema": schema, "example": example,
+    })
 }
 
 fn body<T: JsonSchema>(schemas: &mut SchemaGenerator, description: &str) -> Value {

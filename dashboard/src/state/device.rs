@@ -1,12 +1,13 @@
 //! What is known of one device from its messages.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use link::wire::{CertificateAcknowledgement, ConnectionState, ConnectionStatus, Continuity, Reading};
 
 use super::series::Series;
-use super::wire;
+use super::wire::{self, SeenAt};
 
 /// The MQTT side of a device; whether it is registered in the cluster is another matter.
 #[derive(Debug, Default)]
@@ -17,6 +18,7 @@ pub struct Device {
     interval: Interval,
     connection: Option<ConnectionStatus>,
     acknowledgement: Option<CertificateAcknowledgement>,
+    addresses: VecDeque<SeenAt>,
     lost: u64,
     /// Readings may have come that nobody here heard.
     deaf: bool,
@@ -54,6 +56,8 @@ pub enum Changed {
     Device,
 }
 
+/// Enough to see that two take turns.
+const MAX_ADDRESSES: usize = 4;
 /// A value is stale after this many intervals without a new one.
 const STALE_INTERVALS: f64 = 3.0;
 /// Below this, jitter and the coalescing of 250 ms would make quick devices flicker.
@@ -110,6 +114,21 @@ impl Device {
         let same = self.acknowledgement.as_ref() == Some(&acknowledgement);
         self.acknowledgement = Some(acknowledgement);
         if same { Changed::Nothing } else { Changed::Device }
+    }
+
+    /// It connected from `address`.
+    pub fn connected_from(&mut self, address: &str, now: Timestamp) -> Changed {
+        let at = now.as_millisecond();
+        match self.addresses.back_mut() {
+            Some(last) if last.address == address => last.at = at,
+            _ => {
+                if self.addresses.len() == MAX_ADDRESSES {
+                    self.addresses.pop_front();
+                }
+                self.addresses.push_back(SeenAt { address: address.to_owned(), at });
+            }
+        }
+        Changed::Device
     }
 
     /// Counts a payload that was not understood.
@@ -174,6 +193,7 @@ impl Device {
                 not_after: acknowledgement.not_after.as_millisecond(),
                 roots: &acknowledgement.roots,
             }),
+            addresses: self.addresses.iter().collect(),
             lost: self.lost,
             restarts: self.restarts,
             malformed: self.malformed,
@@ -348,6 +368,17 @@ mod tests {
         assert_eq!(device.connection(ConnectionStatus::offline(at(45_100))), Changed::Nothing);
         device.connection(ConnectionStatus::online(at(46_000)));
         assert_eq!(device.presence(at(46_000)), Presence::Online);
+    }
+
+    #[test]
+    fn where_it_connects_from_is_a_short_list_of_changes() {
+        let mut device = Device::default();
+        for (number, address) in ["a", "a", "b", "a", "b", "c"].into_iter().enumerate() {
+            device.connected_from(address, at(i64::try_from(number).unwrap()));
+        }
+        let view = device.view("a", true, None);
+        let seen: Vec<_> = view.addresses.iter().map(|seen| seen.address.as_str()).collect();
+        assert_eq!(seen, ["b", "a", "b", "c"]);
     }
 
     #[test]

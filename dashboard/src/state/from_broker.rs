@@ -1,13 +1,16 @@
 //! What the broker and the devices say, into the state.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use link::wire::{CertificateAcknowledgement, ConnectionStatus, Reading};
 
 use super::device::{Changed, Device};
-use super::log::Message;
-use super::wire::{BrokerFacts, OwnCertificate};
+use super::holder::{Holder, HolderId, Kind};
+use super::log::{self, Message};
+use super::source::Health;
+use super::wire::{BrokerFacts, Handshake, OwnCertificate};
 use super::{MAX_DEVICES, State};
 
 impl State {
@@ -15,6 +18,12 @@ impl State {
     pub fn message(&mut self, message: Message<'_>, now: Timestamp) {
         self.rate.count(now);
         self.log.push(message, now);
+        if let Some((name, address)) = log::connection(message) {
+            // Only of those who are known: the broker also names the operator and the dashboards.
+            if self.devices.contains_key(name) {
+                self.heard(name, |device| device.connected_from(address, now));
+            }
+        }
     }
 
     /// A reading of device `name`.
@@ -51,8 +60,28 @@ impl State {
 
     /// The certificate that the dashboard itself presents.
     pub fn own_certificate(&mut self, certificate: OwnCertificate) {
-        self.dirty.own_certificate |= self.own_certificate.as_ref() != Some(&certificate);
+        self.dirty.presented |= self.own_certificate.as_ref() != Some(&certificate);
         self.own_certificate = Some(certificate);
+    }
+
+    /// Whether the broker's certificate has to be looked at, see [`super::served`].
+    pub fn handshake_due(&self, now: Timestamp) -> bool {
+        let broker = &self.sources.broker;
+        if broker.health != Health::Up {
+            return false;
+        }
+        self.handshake.due(&wanted(&self.holders), broker.since, now.as_millisecond())
+    }
+
+    /// The broker's certificate was seen.
+    pub fn handshake(&mut self, seen: Handshake) {
+        self.handshake.take(seen, &wanted(&self.holders));
+        self.dirty.presented = true;
+    }
+
+    /// The broker's certificate could not be seen at `now`.
+    pub fn handshake_failed(&mut self, now: Timestamp) {
+        self.handshake.failed(now.as_millisecond());
     }
 
     fn heard(&mut self, name: &str, take: impl FnOnce(&mut Device) -> Changed) {
@@ -74,12 +103,56 @@ impl State {
     }
 }
 
+/// Serial numbers of the certificates in the Secrets of the brokers.
+fn wanted(holders: &BTreeMap<HolderId, Holder>) -> Vec<&str> {
+    let brokers = holders.values().filter(|holder| holder.kind == Kind::MqttBroker);
+    brokers.flat_map(|holder| &holder.certificates).map(|one| one.serial_number.as_str()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::state::SourceName;
     use crate::state::fixtures::{at, changes, device, snapshot, state};
+
+    #[test]
+    fn a_device_connects_from_here_and_there() {
+        let mut state = state();
+        state.holder_applied(device("a"));
+        for address in ["10.0.0.1", "10.0.0.2"] {
+            let payload =
+                format!("1795495165: New client connected from {address}:4711 as a (p5, c0, k30, u'a').");
+            let message =
+                Message { topic: "$SYS/broker/log/N", payload: payload.as_bytes(), qos: 0, retained: false };
+            state.message(message, at(0));
+        }
+        let told = changes(&mut state, at(1));
+        assert_eq!(told["devices"][0]["addresses"][1]["address"], "10.0.0.2");
+        assert_eq!(told["devices"][0]["addresses"].as_array().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn the_brokers_certificate_is_looked_at_while_there_is_a_session() {
+        let mut state = state();
+        assert!(!state.handshake_due(at(0)));
+        state.source_up(SourceName::Broker, at(0));
+        assert!(state.handshake_due(at(0)));
+        let seen = Handshake {
+            endpoint: "mqttbroker-m.default.svc.cluster.local:8883".into(),
+            at: at(0).as_millisecond(),
+            serial_number: "0a".into(),
+            fingerprint: "ff".into(),
+            not_after: at(1_000).as_millisecond(),
+            distrust: None,
+        };
+        state.handshake(seen);
+        assert!(!state.handshake_due(at(10_000)));
+        let told = changes(&mut state, at(1_000));
+        assert_eq!(told["handshake"]["serialNumber"], "0a");
+        assert_eq!(snapshot(&state, at(1_000))["handshake"]["serialNumber"], "0a");
+    }
 
     #[test]
     fn many_readings_between_two_frames_are_sent_as_the_newest_one() {

@@ -1,6 +1,7 @@
 //! The MQTT log: the newest messages and broker events, bounded in number and bytes.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -103,6 +104,20 @@ impl Log {
     }
 }
 
+/// Who connected from where, if that is what the broker tells in `message`: Mosquitto 2.1 says `1795495165: New client
+/// connected from 10.244.0.1:4711 as device001 (p5, c0, k30, u'device001').`
+pub fn connection(message: Message<'_>) -> Option<(&str, &str)> {
+    if message.topic != "$SYS/broker/log/N" {
+        return None;
+    }
+    let (_, said) = std::str::from_utf8(message.payload).ok()?.split_once(": New client connected from ")?;
+    let (from, rest) = said.split_once(" as ")?;
+    let (address, _port) = from.rsplit_once(':')?;
+    let (name, _) = rest.split_once(' ')?;
+    let bare = address.strip_prefix('[').and_then(|address| address.strip_suffix(']')).unwrap_or(address);
+    bare.parse::<IpAddr>().is_ok().then_some((name, bare))
+}
+
 /// Memory of a line: its text and a fixed part for the rest.
 fn size(line: &LogLine) -> usize {
     line.topic.len() + line.payload.len() + 64
@@ -121,6 +136,24 @@ mod tests {
 
     fn message<'a>(topic: &'a str, payload: &'a [u8]) -> Message<'a> {
         Message { topic, payload, qos: 1, retained: false }
+    }
+
+    #[test]
+    fn who_connected_from_where_is_read_from_the_brokers_log() {
+        let said = |topic, payload: &'static str| {
+            connection(Message { topic, payload: payload.as_bytes(), qos: 0, retained: false })
+        };
+        let line =
+            "1795495165: New client connected from 10.244.0.1:4711 as device001 (p5, c0, k30, u'device001').";
+        assert_eq!(said("$SYS/broker/log/N", line), Some(("device001", "10.244.0.1")));
+        assert_eq!(said("devices/device001/telemetry", line), None, "anybody could say that");
+        let line = "1795495165: New client connected from [fd00::7]:4711 as a.dashboard (p5, c0, k30).";
+        assert_eq!(said("$SYS/broker/log/N", line), Some(("a.dashboard", "fd00::7")));
+        for line in
+            ["", "1: New connection from 10.244.0.1:4711 on port 8883.", "1: New client connected from "]
+        {
+            assert_eq!(said("$SYS/broker/log/N", line), None, "{line}");
+        }
     }
 
     #[test]

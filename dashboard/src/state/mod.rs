@@ -6,6 +6,7 @@
 //! - [`series`]: its history, thinner the further back
 //! - [`holder`]: what the cluster says of everything that holds a certificate
 //! - [`events`]: what happened to it, newest last
+//! - [`served`]: when to look which certificate the broker presents, and what was seen
 //! - [`log`]: the newest MQTT messages and broker events
 //! - [`rate`]: messages a second
 //! - [`source`]: whether cluster and broker still answer
@@ -21,6 +22,7 @@ pub mod log;
 pub mod rate;
 pub mod replay;
 pub mod series;
+mod served;
 pub mod source;
 mod to_tabs;
 pub mod wire;
@@ -39,6 +41,7 @@ use holder::{Holder, HolderId, Kind};
 use log::Log;
 use rate::Rate;
 use series::Window;
+use served::Looks;
 use source::{Source, Sources};
 use to_tabs::Dirty;
 use wire::{BrokerFacts, HistoryPoint, OwnCertificate};
@@ -55,6 +58,7 @@ pub struct State {
     sources: Sources,
     broker: BrokerFacts,
     own_certificate: Option<OwnCertificate>,
+    handshake: Looks,
     refused_devices: u64,
     dirty: Dirty,
 }
@@ -88,6 +92,7 @@ impl State {
             sources: Sources::new(now),
             broker: BrokerFacts::default(),
             own_certificate: None,
+            handshake: Looks::default(),
             refused_devices: 0,
             dirty: Dirty::default(),
         }

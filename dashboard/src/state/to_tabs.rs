@@ -19,7 +19,8 @@ pub(super) struct Dirty {
     pub(super) events: BTreeSet<HolderId>,
     pub(super) sources: bool,
     pub(super) broker: bool,
-    pub(super) own_certificate: bool,
+    /// What the dashboard presents to the broker, or the broker to it.
+    pub(super) presented: bool,
     pub(super) rate_told: i64,
 }
 
@@ -43,6 +44,7 @@ impl State {
             rate_history: self.rate.history(now),
             broker: &self.broker,
             own_certificate: self.own_certificate.as_ref(),
+            handshake: self.handshake.seen(),
         }
     }
 
@@ -87,7 +89,8 @@ impl State {
             sources: dirty.sources.then_some(&self.sources),
             rate: rate_due.then(|| self.rate_now(now)),
             broker: dirty.broker.then_some(&self.broker),
-            own_certificate: self.own_certificate.as_ref().filter(|_| dirty.own_certificate),
+            own_certificate: self.own_certificate.as_ref().filter(|_| dirty.presented),
+            handshake: self.handshake.seen().filter(|_| dirty.presented),
         };
         Some(send(&changes))
     }
@@ -105,7 +108,7 @@ impl Dirty {
             events,
             sources,
             broker,
-            own_certificate,
+            presented,
             rate_told: _,
         } = self;
         readings.is_empty()
@@ -113,7 +116,7 @@ impl Dirty {
             && removed_devices.is_empty()
             && holders.is_empty()
             && events.is_empty()
-            && !(*sources || *broker || *own_certificate)
+            && !(*sources || *broker || *presented)
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Snapshot<'a> {
     pub broker: &'a BrokerFacts,
     /// The certificate that the dashboard itself presents.
     pub own_certificate: Option<&'a OwnCertificate>,
+    /// The certificate that the broker presents.
+    pub handshake: Option<&'a Handshake>,
 }
 
 /// What changed since the last frame: `event: changes` of the stream. Absent fields did not change.
@@ -80,6 +82,9 @@ pub struct Changes<'a> {
     /// The certificate that the dashboard itself presents.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub own_certificate: Option<&'a OwnCertificate>,
+    /// The certificate that the broker presents.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handshake: Option<&'a Handshake>,
 }
 
 /// A device as its messages say.
@@ -100,6 +105,9 @@ pub struct Device<'a> {
     pub connection: Option<Connection>,
     /// The certificate that the device says it uses.
     pub in_use: Option<InUse<'a>>,
+    /// Where it connected from, as the broker's log says, the newest last: a change of address each, four at most.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<&'a SeenAt>,
     /// Readings that never came, since the dashboard started.
     pub lost: u64,
     /// Restarts seen since the dashboard started.
@@ -163,6 +171,15 @@ pub struct InUse<'a> {
     pub roots: &'a [String],
 }
 
+/// An address that a device connected from.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
+pub struct SeenAt {
+    /// IPv4 or IPv6.
+    pub address: String,
+    /// The last time that it connected from there.
+    pub at: i64,
+}
+
 /// What happened to one holder: `GET /api/v1/events/{kind}/{name}`.
 #[derive(Debug, JsonSchema, Serialize)]
 pub struct EventList<'a> {
@@ -223,6 +240,24 @@ pub struct OwnCertificate {
     pub serial_number: String,
     /// When it expires.
     pub not_after: i64,
+}
+
+/// What the broker presented to a connection that was made to see it.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Handshake {
+    /// Where: `host:port`, as the `endpoint` of an `MqttBroker` says it.
+    pub endpoint: String,
+    /// When.
+    pub at: i64,
+    /// Lower-case hex.
+    pub serial_number: String,
+    /// SHA-256 of the DER encoding, lower-case hex.
+    pub fingerprint: String,
+    /// When it expires.
+    pub not_after: i64,
+    /// Why a client would not believe it.
+    pub distrust: Option<String>,
 }
 
 // === impl LogLine ===

@@ -14,4 +14,5 @@ mod delivery;
 mod mosquitto;
 mod presence;
 mod refusals;
+mod served;
 mod volume;
