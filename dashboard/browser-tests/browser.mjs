@@ -1,5 +1,7 @@
 // Chromium as the tests and the drills start it.
 
+import { readFile } from 'node:fs/promises';
+
 import { chromium } from 'playwright-core';
 
 /** `CHROMIUM` names another one than Debian's. */
@@ -73,3 +75,11 @@ export const searchTime = (page, text) =>
     field.dispatchEvent(new Event('input', { bubbles: true }));
     return slowest;
   }, text);
+
+/** What axe has to say against the page as it is now. */
+export async function violations(page) {
+  const axe = await readFile(new URL(import.meta.resolve('axe-core/axe.min.js')), 'utf8');
+  await page.evaluate(axe);
+  const found = await page.evaluate(() => globalThis.axe.run());
+  return found.violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target, any }) => `${target.join(' ')} ${any[0]?.message ?? ''}`).join(', ')}`);
+}

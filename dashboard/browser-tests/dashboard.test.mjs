@@ -9,55 +9,23 @@
 import assert from 'node:assert/strict';
 import { mkdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 
-import { eventually, launch } from './browser.mjs';
+import { eventually, violations } from './browser.mjs';
+import { SCREENS, card, isMarked, mark, visitor } from './visit.mjs';
 
 const URL_BASE = process.env.DASHBOARD_URL ?? 'http://localhost:5000';
 const SCREENSHOTS = process.env.SCREENSHOTS;
 const DEVICES = ['device001', 'device002'];
-const SCREENS = { overview: '/', devices: '/devices', device: `/devices/${DEVICES[0]}`, certificates: '/certificates', log: '/log', audit: '/audit', rotation: '/rotation' };
+/** DevTools' own "Fast 4G": 9 Mbit/s down, 1.5 Mbit/s up and 60 ms of latency, less a tenth of the rates. */
+const FOUR_G = { latency: 60 * 2.75, downloadThroughput: (9 * 1_000_000 * 0.9) / 8, uploadThroughput: (1.5 * 1_000_000 * 0.9) / 8 };
 
-let browser;
-before(async () => {
-  browser = await launch();
-});
-after(() => browser?.close());
-
-/** What no page may do: break its own policy, fail in a script, or ask anybody but the dashboard. */
-let offences;
-let context;
-beforeEach(() => {
-  offences = [];
-});
-afterEach(async () => {
-  await context?.close();
-  context = undefined;
-  assert.deepEqual(offences, []);
-});
-
-async function open(where, options = {}) {
-  context = await browser.newContext({ locale: 'en-GB', colorScheme: 'light', viewport: { width: 1440, height: 900 }, ...options });
-  await context.addInitScript(() => {
-    addEventListener('securitypolicyviolation', (event) => console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`));
-  });
-  const page = await context.newPage();
-  page.on('console', (message) => message.type() === 'error' && offences.push(message.text()));
-  page.on('pageerror', (error) => offences.push(String(error)));
-  page.on('request', (request) => {
-    if (new URL(request.url()).origin !== new URL(URL_BASE).origin) offences.push(`request to ${request.url()}`);
-  });
-  await page.goto(new URL(where, URL_BASE).href);
-  await page.locator('main > *').waitFor();
-  return page;
-}
-
-const card = (page, name) => page.locator('.card').filter({ has: page.getByRole('link', { name, exact: true }) });
+const { open, leave } = visitor(() => URL_BASE);
 
 describe('the overview', () => {
   test('shows the temperatures of both devices, moving without a reload', async () => {
     const page = await open('/');
-    await page.evaluate(() => (window.sameDocument = true));
+    await mark(page);
     for (const name of DEVICES) {
       await eventually(() => card(page, name).getAttribute('data-presence'), (state) => state === 'online');
       await eventually(() => card(page, name).locator('.card-value').textContent(), (text) => /^-?\d+\.\d$/.test(text));
@@ -66,7 +34,7 @@ describe('the overview', () => {
       const before = await curve();
       await eventually(curve, (now) => now !== before);
     }
-    assert.equal(await page.evaluate(() => window.sameDocument), true);
+    assert.equal(await isMarked(page), true);
   });
 
   test('says what comes next for the certificates', async () => {
@@ -128,6 +96,40 @@ describe('a device', () => {
   });
 });
 
+describe('a table', () => {
+  test('is sorted by each column, both ways, and the address keeps the order', async () => {
+    const page = await open('/devices');
+    for (const [title, id] of [['Name', 'name'], ['Temperature', 'temperature'], ['Connection', 'presence'], ['Last reading', 'seen'], ['State', 'state'], ['Life left', 'life'], ['Root generation', 'generation'], ['Lost', 'lost']]) {
+      const header = page.getByRole('columnheader', { name: title });
+      const button = header.getByRole('button');
+      if ((await header.getAttribute('aria-sort')) !== 'ascending') await button.click();
+      assert.equal(await header.getAttribute('aria-sort'), 'ascending', title);
+      await button.click();
+      assert.equal(await header.getAttribute('aria-sort'), 'descending', title);
+      assert.match(page.url(), new RegExp(`sort=${id}&order=descending|order=descending`), title);
+    }
+    await page.getByRole('button', { name: 'Temperature' }).click();
+    const sorted = async (direction) => {
+      await page.goto(new URL(`/devices?sort=temperature${direction < 0 ? '&order=descending' : ''}`, URL_BASE).href);
+      await page.locator('.tbody .tr').first().waitFor();
+      const rows = await page.evaluate(() => [...document.querySelectorAll('.tbody .tr')].sort((a, b) => a.ariaRowIndex - b.ariaRowIndex).map((row) => Number.parseFloat(row.querySelector('.cell-value').textContent)));
+      return rows.every((value, index) => index === 0 || Number.isNaN(value) || direction * (value - rows[index - 1]) >= 0);
+    };
+    assert.ok(await sorted(1), 'coldest first');
+    assert.ok(await sorted(-1), 'warmest first, from the address alone');
+  });
+
+  test('of devices is narrowed by chips that count, and the address keeps them', async () => {
+    const page = await open('/devices?state=online');
+    await eventually(() => page.locator('.tbody .tr').count(), (count) => count >= DEVICES.length);
+    const online = page.getByRole('button', { name: /^Online/ });
+    assert.equal(await online.getAttribute('aria-pressed'), 'true');
+    await eventually(async () => [Number.parseInt((await online.innerText()).replace(/\D/g, ''), 10), await page.locator('.tbody .tr').count()], ([counted, shown]) => counted === shown);
+    await page.getByRole('button', { name: /^Waiting/ }).click();
+    assert.match(page.url(), /state=waiting/);
+  });
+});
+
 describe('the log', () => {
   test('runs, can be held, and goes on', async () => {
     const page = await open('/log');
@@ -174,49 +176,108 @@ describe('the page', () => {
     assert.equal(await background(), dark);
   });
 
-  test('can be walked with the keyboard alone', async () => {
+  test('is walked with the keyboard alone: all that can be used is reached, seen and named', async () => {
+    for (const where of Object.values(SCREENS)) {
+      const page = await open(where);
+      await page.waitForFunction(() => document.querySelector('main').innerText.length > 20);
+      const expected = await page.evaluate(() => [...document.querySelectorAll('a[href], button, input, [tabindex="0"]')].filter((element) => element.checkVisibility()).length);
+      const reached = [];
+      for (let step = 0; step < expected + 5; step += 1) {
+        await page.keyboard.press('Tab');
+        const focused = await page.evaluate(() => {
+          const element = document.activeElement;
+          if (element === document.body || element.dataset.walked) return undefined;
+          element.dataset.walked = 'true';
+          const { width, height, top, left } = element.getBoundingClientRect();
+          // A card is all one link, whose ring is around the card.
+          const ring = [undefined, '::after'].map((part) => getComputedStyle(element, part)).some(({ outlineStyle, outlineWidth }) => outlineStyle !== 'none' && Number.parseFloat(outlineWidth) >= 1);
+          const label = (element.getAttribute('aria-label') ?? element.labels?.[0]?.textContent) || element.textContent || element.getAttribute('title');
+          return { what: `${element.tagName} ${label}`.trim(), seen: width > 0 && height > 0 && top > -height && left > -width && top < innerHeight, ring, named: Boolean(label?.trim()) };
+        });
+        if (!focused) break;
+        reached.push(focused.what);
+        assert.ok(focused.seen && focused.ring && focused.named, `${where}: ${JSON.stringify(focused)}`);
+      }
+      assert.equal(reached[0], 'A Skip to the content');
+      // Rows come and go while it is walked; nothing may hold the focus or be left out for good.
+      assert.ok(reached.length >= expected - 2, `${where}: ${reached.length} of ${expected} are reached, the last is ${reached.at(-1)}`);
+      await leave();
+    }
+  });
+
+  test('goes where the keyboard says, and tells where it is', async () => {
     const page = await open('/');
     await page.keyboard.press('Tab');
-    assert.equal(await page.evaluate(() => document.activeElement.textContent), 'Skip to the content');
+    await page.keyboard.press('Enter');
+    assert.equal(await page.evaluate(() => location.hash), '#main', 'the skip link');
     await page.getByRole('link', { name: 'Certificates', exact: true }).first().focus();
     await page.keyboard.press('Enter');
     await page.getByRole('heading', { name: 'Certificates', level: 1 }).waitFor();
+    await eventually(() => page.evaluate(() => document.activeElement.tagName), (tag) => tag === 'H1');
+    await page.keyboard.press('/');
+    await page.keyboard.type('device001');
+    await eventually(() => page.locator('.tbody .tr').count(), (count) => count === 1);
+    await page.keyboard.press('Escape');
+    await eventually(() => page.locator('.tbody .tr').count(), (count) => count > 1);
+    await page.getByRole('button', { name: 'Expires' }).focus();
+    await page.keyboard.press('Enter');
+    assert.equal(await page.getByRole('columnheader', { name: 'Expires' }).getAttribute('aria-sort'), 'ascending');
+    await page.keyboard.press('Space');
+    assert.equal(await page.getByRole('columnheader', { name: 'Expires' }).getAttribute('aria-sort'), 'descending');
   });
 
-  test('is usable for everybody, as far as axe can tell', async () => {
-    const axe = await readFile(new URL(import.meta.resolve('axe-core/axe.min.js')), 'utf8');
+  test('is usable for everybody, as far as axe can tell, in both themes and both languages', async () => {
     for (const colorScheme of ['light', 'dark']) {
-      for (const where of Object.values(SCREENS)) {
-        const page = await open(where, { colorScheme });
-        await page.evaluate(axe);
-        const { violations } = await page.evaluate(() => globalThis.axe.run());
-        await context.close();
-        const found = violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target.join(' ')).join(', ')}`);
-        assert.deepEqual(found, [], `${where}, ${colorScheme}`);
+      for (const locale of ['en-GB', 'zh-TW']) {
+        for (const where of Object.values(SCREENS)) {
+          const page = await open(where, { colorScheme, locale });
+          assert.deepEqual(await violations(page), [], `${where}, ${colorScheme}, ${locale}`);
+          await leave();
+        }
       }
     }
+  });
+
+  test('is there within a second on a throttled 4G connection, in less than 150 kB', async (t) => {
+    const page = await open('/rotation');
+    const devtools = await page.context().newCDPSession(page);
+    await devtools.send('Network.enable');
+    await devtools.send('Network.setCacheDisabled', { cacheDisabled: true });
+    await devtools.send('Network.emulateNetworkConditions', { offline: false, ...FOUR_G });
+    let bytes = 0;
+    devtools.on('Network.loadingFinished', ({ encodedDataLength }) => (bytes += encodedDataLength));
+    const times = [];
+    for (let load = 0; load < 5; load += 1) {
+      bytes = 0;
+      await page.goto(new URL('/', URL_BASE).href, { waitUntil: 'commit' });
+      const value = card(page, DEVICES[0]).locator('.card-value');
+      await value.filter({ hasText: /\d/ }).waitFor();
+      times.push(await page.evaluate(() => performance.getEntriesByName('first-screen')[0].startTime));
+      assert.ok(bytes > 10_000 && bytes < 150_000, `${bytes} bytes`);
+    }
+    const middle = times.sort((a, b) => a - b)[2];
+    t.diagnostic(`first screen with its values after ${middle.toFixed(0)} ms at the median of 5 (${times.map((time) => time.toFixed(0)).join(', ')}), ${bytes} bytes`);
+    assert.ok(middle < 1_000, `${times} ms`);
   });
 
   test('fits a telephone', async () => {
     for (const where of Object.values(SCREENS)) {
       const page = await open(where, { viewport: { width: 390, height: 844 } });
       const width = await page.evaluate(() => document.documentElement.scrollWidth);
-      await context.close();
+      await leave();
       assert.ok(width <= 390, `${where} is ${width} px wide`);
     }
   });
 });
 
-test('screenshots of each screen in both themes', { skip: !SCREENSHOTS && 'SCREENSHOTS names no folder' }, async () => {
+test('screenshots of each screen in both themes and both languages', { skip: !SCREENSHOTS && 'SCREENSHOTS names no folder' }, async () => {
   await mkdir(SCREENSHOTS, { recursive: true });
-  const pictures = ['light', 'dark'].flatMap((colorScheme) =>
-    Object.entries(SCREENS).map(([name, where]) => ({ file: `${name}-${colorScheme}`, where, options: { colorScheme } })),
-  );
-  pictures.push({ file: 'overview-zh-TW-light', where: '/', options: { locale: 'zh-TW' } });
-  for (const { file, where, options } of pictures) {
-    const page = await open(where, options);
-    if (where === '/') await eventually(() => card(page, DEVICES[0]).getAttribute('data-presence'), (state) => state === 'online');
-    await page.screenshot({ path: path.join(SCREENSHOTS, `${file}.png`) });
-    await context.close();
+  for (const [colorScheme, locale, suffix] of [['light', 'en-GB', 'light'], ['dark', 'en-GB', 'dark'], ['light', 'zh-TW', 'zh-TW-light'], ['dark', 'zh-TW', 'zh-TW-dark']]) {
+    for (const [name, where] of Object.entries(SCREENS)) {
+      const page = await open(where, { colorScheme, locale });
+      if (where === '/') await eventually(() => card(page, DEVICES[0]).getAttribute('data-presence'), (state) => state === 'online');
+      await page.screenshot({ path: path.join(SCREENSHOTS, `${name}-${suffix}.png`) });
+      await leave();
+    }
   }
 });

@@ -1,6 +1,7 @@
 // Thousands of devices and ten tabs: what the server and the tabs need, and whether they need more and more.
 //
-//   DASHBOARD_URL=http://… BROKER=host:port NAMESPACE=… [DEVICES=5000] [SECONDS=1800] node drill-load.mjs
+//   cargo xtask drill dashboard-load
+//   DASHBOARD_URL=http://… BROKER=host:port NAMESPACE=… [DEVICES=5000] [SECONDS=1800] [OUT=file] node drill-load.mjs
 //
 // The namespace holds a site whose MqttBroker gives the IotDevice `load` the topics `devices/#` to write; the other
 // devices are made here.
@@ -15,9 +16,9 @@ const { DASHBOARD_URL, BROKER, NAMESPACE, DEVICES = '5000', SECONDS = '1800', OU
 const names = Array.from({ length: Number(DEVICES) }, (_, index) => `sensor-${String(index + 1).padStart(4, '0')}`);
 /** Ten tabs as people leave them open; each of another browser, so that ten streams leave the server. */
 const TABS = ['/', '/', '/devices', '/devices?sort=temperature', '/devices?sort=seen&order=descending', `/devices/${names[7]}`, '/certificates', '/log', '/audit', '/rotation'];
-const MINUTE = 60_000;
-/** What is kept of messages and curves fills up first. */
-const WARM_UP = 6 * MINUTE;
+const SAMPLE = 60_000;
+/** What is kept of messages and curves fills up first, for five minutes; a short try has no such patience. */
+const WARM_UP = Math.min(6 * 60_000, (Number(SECONDS) * 1_000) / 3);
 
 const say = (...words) => console.log(new Date().toISOString().slice(11, 19), ...words);
 const sleep = (millis) => new Promise((done) => setTimeout(done, millis));
@@ -47,12 +48,13 @@ try {
   };
   const tabs = [];
   for (const where of TABS) tabs.push({ where, page: await open(where), samples: [] });
-  say(`${names.length} devices, ${(await server()).tabs} streams`);
   const first = await server();
+  const streams = first.tabs;
+  say(`${names.length} devices, ${streams} streams`);
   let before = first;
   let peak = { core: 0, mebibytes: 0 };
   while (Date.now() - started < Number(SECONDS) * 1_000) {
-    await sleep(MINUTE);
+    await sleep(SAMPLE);
     const now = await server();
     const used = since(before, now);
     before = now;
@@ -62,21 +64,23 @@ try {
   }
   const whole = since(first, await server());
   say(`server over all: ${whole.core.toFixed(1)} % of a core (most in a minute ${peak.core.toFixed(1)} %), at most ${peak.mebibytes.toFixed(0)} MiB, ${whole.messages.toFixed(0)} messages/s; the broker owes ${mqtt.owed}`);
-  for (const { where, samples } of tabs) {
+  const least = (part) => Math.min(...part.map(({ heap }) => heap)) / 2 ** 20;
+  const halves = tabs.map(({ where, samples }) => {
     const warm = samples.filter(({ at }) => at > WARM_UP);
-    const half = (part) => Math.min(...part.map(({ heap }) => heap)) / 2 ** 20;
-    const [early, late] = [half(warm.slice(0, Math.ceil(warm.length / 2))), half(warm.slice(Math.floor(warm.length / 2)))];
+    const [early, late] = [least(warm.slice(0, Math.ceil(warm.length / 2))), least(warm.slice(Math.floor(warm.length / 2)))];
     say(`tab ${where}: least heap ${early.toFixed(1)} MiB in the first half, ${late.toFixed(1)} MiB in the second; nodes ${warm.at(0)?.nodes} then ${warm.at(-1)?.nodes}`);
-  }
-  if (OUT) await writeFile(OUT, JSON.stringify(tabs.map(({ where, samples }) => ({ where, samples }))));
+    return { at: where, early, late };
+  });
   for (const { page } of tabs) await page.context().close();
   const page = await open('/devices');
   await eventually(() => page.locator('.tbody .tr').count(), (count) => count > 10);
+  const [framesPerSecond, searchMillis] = [[], []];
   for (let run = 0; run < 3; run += 1) {
-    const rate = await scrollRate(page, 5_000);
-    const search = await searchTime(page, 'sensor-49');
-    say(`one tab, the table of ${names.length}: ${rate.toFixed(1)} frames/s while scrolling; the slowest letter of a search ${search.toFixed(0)} ms`);
+    framesPerSecond.push(await scrollRate(page, 5_000));
+    searchMillis.push(await searchTime(page, 'sensor-49'));
+    say(`one tab, the table of ${names.length}: ${framesPerSecond.at(-1).toFixed(1)} frames/s while scrolling; the slowest letter of a search ${searchMillis.at(-1).toFixed(0)} ms`);
   }
+  if (OUT) await writeFile(OUT, JSON.stringify({ corePercent: whole.core, corePercentInTheBusiestMinute: peak.core, mebibytes: peak.mebibytes, messagesPerSecond: whole.messages, streams, tabs: halves, framesPerSecond, searchMillis }));
 } finally {
   running.stop();
   mqtt.close();

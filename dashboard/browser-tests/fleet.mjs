@@ -36,7 +36,10 @@ export async function session({ host, port, servername = 'localhost', identity, 
   socket.on('data', (data) => inbound.parse(data));
   socket.write(generate({ cmd: 'connect', protocolId: 'MQTT', protocolVersion: 4, clean: true, clientId, keepalive: 0 }));
   await connected;
+  const { serialNumber: presented } = socket.getPeerCertificate();
   return {
+    /** Serial number of the broker's certificate in this session's handshake, upper-case hex. */
+    presented,
     publish(topic, payload, { retain = false } = {}) {
       do nextId = (nextId % 65_535) + 1; while (open.has(nextId));
       open.add(nextId);

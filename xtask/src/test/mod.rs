@@ -2,6 +2,7 @@
 
 mod alerts;
 pub(crate) mod artifacts;
+mod browser;
 mod cargo;
 mod deny;
 pub(crate) mod on_cluster;
@@ -136,7 +137,7 @@ impl Bench<'_> {
             Stage::Alerts => alerts::alerts(self),
             Stage::Chart => on_cluster::chart(self),
             Stage::E2e => on_cluster::e2e(self),
-            Stage::Browser => on_cluster::browser(self),
+            Stage::Browser => browser::browser(self),
         }
     }
 

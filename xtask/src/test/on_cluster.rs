@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 
 use super::{ARTIFACTS, Bench, Outcome, artifacts, cargo};
 use crate::{
@@ -10,7 +10,6 @@ use crate::{
     images::{self, Image},
     progress::step,
     tools::Tools,
-    up,
 };
 
 const CHART: &str = "charts/ca-iot";
@@ -97,31 +96,6 @@ pub(super) fn e2e(bench: &Bench<'_>) -> Outcome {
     })
 }
 
-/// The tests in dashboard/browser-tests, and a picture of each screen.
-pub(super) fn browser(bench: &Bench<'_>) -> Outcome {
-    bench.tools.packages(&[("chromium", "chromium"), ("npm", "npm")])?;
-    let (cluster, images) = cluster_with_images(bench)?;
-    up::install(&cluster, &images, &[])?;
-    let folder = bench.tools.root().join("dashboard/browser-tests");
-    let npm = bench.tools.program("npm").args(["ci", "--no-audit", "--no-fund"]);
-    bench.check("browser-npm", npm.current_dir(&folder))?;
-    let node = bench
-        .tools
-        .program("node")
-        .args(["--test", "--test-reporter=tap"])
-        .current_dir(&folder)
-        .env("DASHBOARD_URL", format!("http://localhost:{}", E2E.dashboard_port))
-        .env("SCREENSHOTS", bench.artifacts.join("screens"));
-    let mut passed = 0;
-    bench.watch("browser", node, |line| {
-        if let Some(count) = line.strip_prefix("# pass ") {
-            passed = count.trim().parse().unwrap_or(0);
-        }
-    })?;
-    ensure!(passed > 0, "no test ran");
-    Ok(format!("{passed} tests; pictures are in {ARTIFACTS}/screens/"))
-}
-
 /// Deletes the tests' cluster, if there is one.
 pub(super) fn delete(bench: &Bench<'_>) -> Result<()> {
     if !bench.tools.has("kind") || !bench.tools.program("docker").arg("info").succeeds() {
@@ -133,7 +107,7 @@ pub(super) fn delete(bench: &Bench<'_>) -> Result<()> {
     })
 }
 
-fn cluster_with_images<'a>(bench: &'a Bench<'_>) -> Result<(Cluster<'a>, Vec<Image>)> {
+pub(super) fn cluster_with_images<'a>(bench: &'a Bench<'_>) -> Result<(Cluster<'a>, Vec<Image>)> {
     bench.tools.docker()?;
     let images = images::build(&bench.tools, None)?;
     let cluster = cluster(bench)?;
@@ -154,6 +128,6 @@ pub(crate) fn ready(tools: &Tools) -> Result<Cluster<'_>> {
 }
 
 /// Access to the tests' cluster is kept apart from the user's own.
-fn kubeconfig(tools: &Tools) -> PathBuf {
+pub(super) fn kubeconfig(tools: &Tools) -> PathBuf {
     tools.cache().join("e2e.kubeconfig")
 }
