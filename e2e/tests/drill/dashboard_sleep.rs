@@ -1,0 +1,54 @@
+//! Tabs that sleep for ten minutes, as those of a laptop that is closed, catch up by themselves: dashboard/browser-tests/drill-sleep.mjs
+//! freezes real tabs, takes the network from them, or both.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use e2e::{environment, figures::figures, site};
+use serde::Deserialize;
+
+use crate::browser;
+
+const USUAL: Duration = Duration::from_mins(10);
+const BEFORE: Duration = Duration::from_mins(5);
+/// Time to connect again, with the wait of a browser that was refused, and to load everything.
+const CAUGHT_UP: Duration = Duration::from_secs(10);
+
+/// What drill-sleep.mjs leaves in the file `OUT`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Woken {
+    way: String,
+    millis: u64,
+    same_document: bool,
+    live: bool,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a drill: cargo xtask drill dashboard-sleep"]
+async fn a_tab_that_slept_catches_up_by_itself() -> Result<()> {
+    let asleep = environment::drill_time(USUAL)?;
+    site("sleep", async |site| {
+        figures(&format!("Tabs asleep for {} s", asleep.as_secs()), async |figures| {
+            browser::complete(site).await?;
+            let variables = [("SECONDS", asleep.as_secs().to_string())];
+            let tabs: Vec<Woken> =
+                browser::run(site, "drill-sleep.mjs", &variables, BEFORE + 2 * asleep).await?;
+            for Woken { way, millis, same_document, live } in tabs {
+                figures.at_most(
+                    format_args!("{way}: from waking to a value of now"),
+                    CAUGHT_UP,
+                    Duration::from_millis(millis),
+                );
+                figures.exactly(
+                    format_args!("{way}: live, and not loaded anew by hand"),
+                    true,
+                    same_document && live,
+                );
+            }
+            Ok(())
+        })
+        .await
+    })
+    .await
+}
