@@ -8,6 +8,8 @@ use std::sync::{Mutex, PoisonError};
 
 use api::names::{LABEL_KIND, LABEL_NAME, managed_selector};
 use futures::TryStreamExt as _;
+use k8s_openapi::Resource as _;
+use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ObjectMeta, PartialObjectMeta};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Resource};
@@ -84,6 +86,38 @@ impl Children {
     /// What is known of `key`.
     pub fn get(&self, key: &Key) -> Option<Child> {
         self.lock().get(key).cloned()
+    }
+
+    /// Shows the Secrets that belong to resources of a kind in `namespace`: the resource's name, and our annotations.
+    pub fn visit_secrets_of<K: Resource<DynamicType = ()>>(
+        &self,
+        namespace: &str,
+        visit: impl FnMut(&str, &BTreeMap<String, String>),
+    ) {
+        self.visit_secrets_of_kind(&K::kind(&()), namespace, visit);
+    }
+
+    /// The same, for a kind that is known by its name.
+    pub fn visit_secrets_of_kind(
+        &self,
+        kind: &str,
+        namespace: &str,
+        mut visit: impl FnMut(&str, &BTreeMap<String, String>),
+    ) {
+        self.visit(Secret::KIND, |key, child| {
+            if let Some((owner_kind, owner)) = &child.owner
+                && owner_kind == kind
+                && key.namespace == namespace
+            {
+                visit(owner, &child.annotations);
+            }
+        });
+    }
+
+    /// Shows everything of a kind that was made.
+    pub fn visit(&self, kind: &str, mut visit: impl FnMut(&Key, &Child)) {
+        let known = self.lock();
+        known.iter().filter(|(key, _)| key.kind == kind).for_each(|(key, child)| visit(key, child));
     }
 
     /// Takes note of what was just written or read, so that the watch's echo of it is no news.
@@ -188,8 +222,6 @@ where
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::Secret;
-
     use super::*;
     use crate::triggers::Trigger;
 

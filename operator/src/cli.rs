@@ -55,6 +55,10 @@ pub struct Options {
     /// When the kubelet pulls these images.
     #[arg(long, env = "CA_IOT_IMAGE_PULL_POLICY", default_value = "IfNotPresent")]
     pub image_pull_policy: String,
+    /// Where certificates say that their CRL is, unless the `RootCA` says otherwise: the URL under which devices reach this
+    /// operator's /crl, without that. Absent: they do not say.
+    #[arg(long, env = "CA_IOT_CRL_URL")]
+    pub crl_url: Option<String>,
     /// How log lines look.
     #[arg(long, env = "CA_IOT_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,

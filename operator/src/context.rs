@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::certificate::Verified;
 use crate::children::Children;
 use crate::cluster::Cluster;
+use crate::fleet::Fleet;
 use crate::key::Key;
 use crate::metrics::Metrics;
 use crate::roots::Roots;
@@ -30,6 +31,10 @@ pub struct Context {
     pub objects: Objects,
     /// The roots that can sign.
     pub roots: Roots,
+    /// The MQTT side.
+    pub fleet: Arc<Fleet>,
+    /// Where this operator serves CRLs, for certificates to say so; none: they do not.
+    pub crl_url: Option<String>,
     /// Who has to look again.
     pub triggers: Triggers,
     /// The certificates that were read and found right.
@@ -40,6 +45,8 @@ pub struct Context {
     pub backoff: Backoff,
     /// How often in a row a reconciliation failed.
     pub retries: Backoff,
+    /// Since when brokers do not use what they are to use.
+    pub waiting: Waiting,
     /// What is measured.
     pub metrics: Metrics,
     /// Tells the time.
@@ -72,6 +79,12 @@ pub struct Backoff {
     failures: Mutex<HashMap<Key, u32>>,
 }
 
+/// Since when something is waited for, for each object its own.
+#[derive(Default)]
+pub struct Waiting {
+    since: Mutex<HashMap<Key, Timestamp>>,
+}
+
 impl Context {
     /// The time: all that happens in one reconciliation, and nothing else, asks for it here.
     pub fn now(&self) -> Timestamp {
@@ -84,9 +97,15 @@ impl Context {
         self.metrics.forget(kind, namespace, name);
         self.verified.forget(key);
         self.backoff.succeeded(key);
+        self.waiting.over(key);
         self.retries.succeeded(key);
         if *kind == RootCA::kind(&()) {
             self.roots.forget(namespace, name);
+        } else if *kind == MqttBroker::kind(&()) {
+            self.fleet.leave(namespace, name);
+        } else if *kind == IotDevice::kind(&()) {
+            // Its certificates have to be revoked, and its session cut.
+            self.triggers.revocations(namespace);
         }
     }
 }
@@ -139,6 +158,13 @@ impl Objects {
         }
     }
 
+    /// Whether a device with this UID is in the namespace, whatever it is called.
+    pub fn has_device(&self, namespace: &str, uid: &str) -> bool {
+        let devices = self.devices.state();
+        let is_it = |device: &Arc<IotDevice>| device.metadata.uid.as_deref() == Some(uid);
+        devices.iter().any(|device| is_it(device) && device.namespace().as_deref() == Some(namespace))
+    }
+
     /// The names of the dashboards of a namespace.
     pub fn dashboards_in(&self, namespace: &str) -> BTreeSet<String> {
         let dashboards = self.dashboards.state();
@@ -165,6 +191,20 @@ impl Backoff {
     /// It went well.
     pub fn succeeded(&self, key: &Key) {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+}
+
+// === impl Waiting ===
+
+impl Waiting {
+    /// Since when; from `now` on when that is new.
+    pub fn since(&self, key: &Key, now: Timestamp) -> Timestamp {
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner).entry(key.clone()).or_insert(now)
+    }
+
+    /// It is there.
+    pub fn over(&self, key: &Key) {
+        self.since.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 }
 

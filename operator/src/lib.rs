@@ -14,6 +14,8 @@
 //!
 //! - [`root_ca`], [`iot_device`], [`mqtt_broker`], [`dashboard`]: one controller each
 //! - [`certificate`]: the one lifecycle that the last three share
+//! - [`fleet`]: the MQTT side: what devices acknowledge, what brokers have loaded, how a session is cut
+//! - [`departures`]: devices that are gone
 //! - [`workloads`]: everything that appears in the cluster beside Secrets, one file each
 //! - [`children`] and [`roots`]: what is remembered between two looks; none of it matters after a crash
 //! - [`controller`] and [`triggers`]: when an object is looked at
@@ -27,7 +29,9 @@ pub mod cluster;
 pub mod context;
 pub mod controller;
 pub mod dashboard;
+pub mod departures;
 pub mod error;
+pub mod fleet;
 pub mod http;
 pub mod iot_device;
 pub mod key;

@@ -30,7 +30,8 @@ use crate::certificate::Verified;
 use crate::children::Children;
 use crate::cli::{LogFormat, Options};
 use crate::cluster::Cluster;
-use crate::context::{Backoff, Clock, Context, Objects};
+use crate::context::{Backoff, Clock, Context, Objects, Waiting};
+use crate::fleet::Fleet;
 use crate::http::{self, Readiness};
 use crate::lease::Election;
 use crate::metrics::Metrics;
@@ -38,7 +39,7 @@ use crate::process::ProcessMetrics;
 use crate::roots::Roots;
 use crate::triggers::Triggers;
 use crate::workloads::Images;
-use crate::{controller, dashboard, iot_device, mqtt_broker, root_ca};
+use crate::{controller, dashboard, departures, iot_device, mqtt_broker, root_ca};
 
 /// Runs until SIGTERM or SIGINT, or until the lease is lost.
 pub async fn run(options: Options) -> anyhow::Result<()> {
@@ -90,11 +91,14 @@ async fn control(client: Client, options: &Options, metrics: Metrics, readiness:
         children: Arc::clone(&children),
         objects: Objects::new(roots.0.clone(), devices.0.clone(), brokers.0.clone(), dashboards.0.clone()),
         roots: Roots::new(triggers.clone()),
+        fleet: Arc::new(Fleet::new(triggers.clone(), Fleet::connect())),
+        crl_url: options.crl_url.clone(),
         triggers: triggers.clone(),
         verified: Verified::default(),
         images: images(options),
         backoff: Backoff::default(),
         retries: Backoff::default(),
+        waiting: Waiting::default(),
         metrics,
         clock,
     });
@@ -125,7 +129,8 @@ async fn control(client: Client, options: &Options, metrics: Metrics, readiness:
     futures::join!(
         watches,
         ready,
-        triggers.count_devices(queues.counts),
+        triggers.wake_roots(queues.counts, queues.revocations),
+        departures::run(Arc::clone(&context), queues.departures),
         controller::run(scope.api(), &context, roots, queues.roots, root_ca::reconcile),
         controller::run(scope.api(), &context, devices, queues.devices, iot_device::reconcile),
         controller::run(scope.api(), &context, brokers, queues.brokers, mqtt_broker::reconcile),

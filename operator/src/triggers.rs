@@ -10,8 +10,10 @@ use kube::Resource;
 
 use crate::key::Key;
 
-/// How long roots wait for more devices to come or go before they count them.
+/// How long roots wait for more devices to come, go or acknowledge before they count them.
 const COUNT_AFTER: Duration = Duration::from_secs(2);
+/// How long roots wait for more certificates to revoke: those of one `kubectl apply` belong into one CRL.
+const REVOKE_AFTER: Duration = Duration::from_millis(150);
 
 /// What a controller has to look at again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +39,9 @@ pub struct Triggers {
     devices: UnboundedSender<Trigger>,
     brokers: UnboundedSender<Trigger>,
     dashboards: UnboundedSender<Trigger>,
+    departures: UnboundedSender<()>,
     counts: UnboundedSender<String>,
+    revocations: UnboundedSender<String>,
 }
 
 /// The other ends.
@@ -51,8 +55,12 @@ pub struct Queues {
     pub brokers: UnboundedReceiver<Trigger>,
     /// Of the `Dashboard` controller.
     pub dashboards: UnboundedReceiver<Trigger>,
-    /// Namespaces where devices came or went.
+    /// Something may have changed for devices that are gone.
+    pub departures: UnboundedReceiver<()>,
+    /// Namespaces where devices came, went, or acknowledged something.
     pub counts: UnboundedReceiver<String>,
+    /// Namespaces where certificates are to be revoked, or not any more.
+    pub revocations: UnboundedReceiver<String>,
 }
 
 // === impl Triggers ===
@@ -63,15 +71,18 @@ impl Triggers {
         let ((roots, roots_queue), (devices, devices_queue)) = (mpsc::unbounded(), mpsc::unbounded());
         let ((brokers, brokers_queue), (dashboards, dashboards_queue)) =
             (mpsc::unbounded(), mpsc::unbounded());
-        let (counts, counts_queue) = mpsc::unbounded();
+        let (departures, departures_queue) = mpsc::unbounded();
+        let ((counts, counts_queue), (revocations, revocations_queue)) = (mpsc::unbounded(), mpsc::unbounded());
         let queues = Queues {
             roots: roots_queue,
             devices: devices_queue,
             brokers: brokers_queue,
             dashboards: dashboards_queue,
+            departures: departures_queue,
             counts: counts_queue,
+            revocations: revocations_queue,
         };
-        (Self { roots, devices, brokers, dashboards, counts }, queues)
+        (Self { roots, devices, brokers, dashboards, departures, counts, revocations }, queues)
     }
 
     /// Something that belongs to `owner` changed.
@@ -87,6 +98,34 @@ impl Triggers {
         for queue in [&self.brokers, &self.dashboards, &self.devices] {
             send(queue, Trigger::All { namespace: namespace.to_owned() });
         }
+    }
+
+    /// A root has a new CRL, and nothing else is new: brokers have to load it. Whoever waits for the entry of a certificate
+    /// is woken when they have.
+    pub fn crl_changed(&self, namespace: &str) {
+        send(&self.brokers, Trigger::All { namespace: namespace.to_owned() });
+        self.departures();
+    }
+
+    /// This object has to be looked at again.
+    pub fn one<K: Resource<DynamicType = ()>>(&self, namespace: &str, name: &str) {
+        self.child_changed(Key::of::<K>(namespace, name));
+    }
+
+    /// Roots have to look at who is to be revoked.
+    pub fn revocations(&self, namespace: &str) {
+        // As with every queue: a controller that has ended needs no news.
+        let _ = self.revocations.unbounded_send(namespace.to_owned());
+    }
+
+    /// Something may have changed for devices that are gone.
+    pub fn departures(&self) {
+        let _ = self.departures.unbounded_send(());
+    }
+
+    /// Devices have acknowledged something.
+    pub fn acknowledged(&self, namespace: &str) {
+        let _ = self.counts.unbounded_send(namespace.to_owned());
     }
 
     /// An object of `kind` is new or gone: others may refer to it, count it or list it.
@@ -105,9 +144,16 @@ impl Triggers {
         }
     }
 
-    /// Has roots count their devices: once for many that come or go together. Ends with the last of these queues.
-    pub fn count_devices(&self, counts: UnboundedReceiver<String>) -> impl Future<Output = ()> + use<> {
-        count_devices(counts, self.roots.clone(), COUNT_AFTER)
+    /// Has roots count their devices and revoke certificates: once for many that come together. Ends with the last of these
+    /// queues.
+    pub fn wake_roots(
+        &self,
+        counts: UnboundedReceiver<String>,
+        revocations: UnboundedReceiver<String>,
+    ) -> impl Future<Output = ()> + use<> {
+        let counting = gather(counts, self.roots.clone(), COUNT_AFTER);
+        let revoking = gather(revocations, self.roots.clone(), REVOKE_AFTER);
+        async { tokio::join!(counting, revoking).0 }
     }
 
     fn queue(&self, kind: &str) -> Option<&UnboundedSender<Trigger>> {
@@ -122,15 +168,16 @@ impl Triggers {
     }
 }
 
-async fn count_devices(
-    mut counts: UnboundedReceiver<String>,
+/// Wakes the roots of a namespace `after` the first of many pieces of news.
+async fn gather(
+    mut news: UnboundedReceiver<String>,
     roots: UnboundedSender<Trigger>,
     after: Duration,
 ) {
-    while let Some(first) = counts.next().await {
+    while let Some(first) = news.next().await {
         tokio::time::sleep(after).await;
         let mut namespaces = BTreeSet::from([first]);
-        while let Ok(namespace) = counts.try_recv() {
+        while let Ok(namespace) = news.try_recv() {
             namespaces.insert(namespace);
         }
         for namespace in namespaces {
@@ -176,7 +223,7 @@ mod tests {
         for _ in 0..1000 {
             triggers.came_or_went("IotDevice", "ns");
         }
-        let counting = count_devices(queues.counts, triggers.roots.clone(), Duration::ZERO);
+        let counting = gather(queues.counts, triggers.roots.clone(), Duration::ZERO);
         drop(triggers);
         counting.await;
         assert_eq!(queues.roots.try_recv(), Ok(all()));

@@ -1,8 +1,8 @@
 //! What every holder of a certificate asks for, and what is reported of the certificate it has.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 use kube::core::Duration as GoDuration;
-use pki::KeyAlgorithm;
+use pki::{KeyAlgorithm, RevocationReason};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -109,6 +109,9 @@ pub struct HolderStatus {
     /// Certificates that were replaced, but are still within their dates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub superseded: Vec<Superseded>,
+    /// How far its revocation or suspension has come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocation: Option<Revocation>,
     /// `Ready`, and of trouble `RenewalOverdue` and `Degraded`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
@@ -165,6 +168,33 @@ pub struct Superseded {
     pub serial_number: String,
     /// Valid until.
     pub not_after: Time,
+    /// The root that signed it, where it is known.
+    #[serde(default, rename = "rootCA", skip_serializing_if = "Option::is_none")]
+    pub root_ca: Option<String>,
+    /// The generation of that root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_generation: Option<i32>,
+}
+
+/// How far a revocation or suspension has come. Each step is taken when the one before it is confirmed: a session that is
+/// cut before the broker knows the CRL comes back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Revocation {
+    /// The reason as it stands in the CRL; `certificateHold` while suspended.
+    pub reason: RevocationReason,
+    /// The first CRL that lists every certificate of the device that is within its dates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crl_number: Option<i64>,
+    /// When that CRL was known to be signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listed_at: Option<MicroTime>,
+    /// When the broker was known to use it, or a later one: from then on the device is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loaded_at: Option<MicroTime>,
+    /// When the session that the device may have had was cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_cut_at: Option<MicroTime>,
 }
 
 /// A resource that holds a certificate.

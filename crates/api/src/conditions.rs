@@ -10,6 +10,9 @@ pub const RENEWAL_OVERDUE: &str = "RenewalOverdue";
 /// The type of the condition of an object that works, but not as it should.
 pub const DEGRADED: &str = "Degraded";
 
+/// The type of the condition of a root that is being replaced.
+pub const ROTATING: &str = "Rotating";
+
 /// Why a condition has the status that it has; the machine-readable half of its message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
@@ -45,6 +48,12 @@ pub enum Reason {
     NotLoaded,
     /// The API server refuses an object that is needed; the message says why.
     ApplyRefused,
+    /// The root is being replaced; the message tells the phase.
+    Rotating,
+    /// The replacement of the root stands still because the spec says so.
+    Paused,
+    /// The CRL has nearly as many entries as a Secret can hold.
+    CrlNearlyFull,
     /// All is as it should be (of conditions that tell of trouble).
     AsExpected,
 }
@@ -69,6 +78,9 @@ impl Reason {
             Self::Revoked => "Revoked",
             Self::NotLoaded => "NotLoaded",
             Self::ApplyRefused => "ApplyRefused",
+            Self::Rotating => "Rotating",
+            Self::Paused => "Paused",
+            Self::CrlNearlyFull => "CrlNearlyFull",
             Self::AsExpected => "AsExpected",
         }
     }

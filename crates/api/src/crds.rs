@@ -1,7 +1,6 @@
 //! The custom resource definitions: derived from the types, with the rules across fields and the columns of `kubectl get`.
 //!
-//! Both stand here and not beside the fields because three kinds share the fields of a certificate, and because a
-//! field whose behaviour is still to come is refused here until it works.
+//! Both stand here and not beside the fields because three kinds share the fields of a certificate.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceColumnDefinition, CustomResourceDefinition, JSONSchemaProps, ValidationRule,
@@ -43,13 +42,8 @@ const ROOT_CA: &[Rule] = &[
         "spec.crl.validFor must be at least 2m; write a Go duration such as 168h",
     ),
     (
-        "self.keyAlgorithm == oldSelf.keyAlgorithm",
-        "spec.keyAlgorithm cannot be changed yet: replacing a root is not supported by this version; create another RootCA",
-    ),
-    ("!has(self.rotation)", "spec.rotation is not supported by this version yet: leave it out"),
-    (
-        "has(self.importFrom) == has(oldSelf.importFrom) && (!has(self.importFrom) || self.importFrom == oldSelf.importFrom)",
-        "spec.importFrom cannot be changed; create another RootCA",
+        "!has(self.rotation) || !has(self.rotation.beforeExpiry) || (duration(self.rotation.beforeExpiry) > duration('0s') && duration(self.rotation.beforeExpiry) < duration(self.duration))",
+        "spec.rotation.beforeExpiry must be longer than 0s and shorter than spec.duration; leave it out for half of it",
     ),
 ];
 
@@ -59,14 +53,13 @@ const IOT_DEVICE: &[Rule] = &[
         "spec.thermometer.interval must be from 100ms to 1h",
     ),
     (
-        "!has(self.csr)",
-        "spec.csr is not supported by this version yet: leave it out and the operator makes the key",
+        "!has(self.csr) || !has(self.thermometer)",
+        "spec.csr is for devices that keep their key, and a simulated thermometer has no key of its own: leave one of the two out",
     ),
     (
-        "!has(self.suspended) || !self.suspended",
-        "spec.suspended is not supported by this version yet: leave it out",
+        "!has(self.revoked) || self.revoked.reason != 'certificateHold'",
+        "spec.revoked is for good: for a hold that can be taken back write spec.suspended: true",
     ),
-    ("!has(self.revoked)", "spec.revoked is not supported by this version yet: leave it out"),
 ];
 
 /// The longest name that fits: a device's name is a common name of one DNS label (RFC 1123), the others' stand in front
@@ -212,20 +205,19 @@ mod tests {
                 json!({"duration": "1h", "renewBefore": "1s"}),
                 "spec.renewBefore must be at least",
             ),
-            ("IotDevice", "d", None, json!({"duration": "1h", "csr": "x"}), "spec.csr is not supported"),
             (
                 "IotDevice",
                 "d",
                 None,
-                json!({"duration": "1h", "suspended": true}),
-                "spec.suspended is not supported",
+                json!({"duration": "1h", "csr": "x", "thermometer": {"interval": "5s"}}),
+                "leave one of the two out",
             ),
             (
                 "IotDevice",
                 "d",
                 None,
-                json!({"duration": "1h", "revoked": {"reason": "keyCompromise"}}),
-                "spec.revoked is not",
+                json!({"duration": "1h", "revoked": {"reason": "certificateHold"}}),
+                "write spec.suspended: true",
             ),
             (
                 "IotDevice",
@@ -261,9 +253,9 @@ mod tests {
             (
                 "RootCA",
                 "r",
-                Some(json!({"duration": "1h", "crl": {"validFor": "1h"}, "keyAlgorithm": "EcdsaP256"})),
-                json!({"duration": "1h", "crl": {"validFor": "1h"}, "keyAlgorithm": "EcdsaP384"}),
-                "spec.keyAlgorithm cannot be changed",
+                None,
+                json!({"duration": "1h", "crl": {"validFor": "1h"}, "keyAlgorithm": "EcdsaP256", "rotation": {"beforeExpiry": "1h"}}),
+                "spec.rotation.beforeExpiry must be",
             ),
         ] {
             let answer = judge(kind, name, old.as_ref(), &spec).unwrap_err();

@@ -25,7 +25,7 @@ mod workload;
 
 pub use certificate::{
     CertificateHolder, CertificateSpec, CertificateState, CertificateStatus, DeviceSubject, HolderStatus,
-    LocalRef, Renewal, Superseded,
+    LocalRef, Renewal, Revocation, Superseded,
 };
 pub use dashboard::{Dashboard, DashboardSpec};
 pub use iot_device::{IotDevice, IotDeviceSpec, Revoked, Thermometer};

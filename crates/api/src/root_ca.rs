@@ -199,7 +199,7 @@ pub struct RotationStatus {
 }
 
 /// The phases of a replacement, in their order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum RotationPhase {
     /// The new root goes to everyone.
     Distributing,

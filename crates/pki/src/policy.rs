@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::certificate::Certificate;
+use crate::crl::RevocationReason;
 use crate::key::{PrivateKey, PublicKey};
 use crate::renewal::renewal_time;
 
@@ -92,6 +93,11 @@ pub enum IssueReason {
     },
     /// The generation is right, but the root is another: it was deleted and made anew, or somebody replaced the certificate.
     NotSignedByRoot,
+    /// It was revoked for good, and the holder is in service again.
+    Revoked {
+        /// Why it was revoked.
+        reason: RevocationReason,
+    },
     /// The trigger in the spec has a new value.
     Triggered {
         /// The new value.
@@ -175,6 +181,7 @@ impl IssueReason {
             Self::ProfileChanged => "ProfileChanged",
             Self::RootGenerationChanged { .. } => "RootGenerationChanged",
             Self::NotSignedByRoot => "NotSignedByRoot",
+            Self::Revoked { .. } => "Revoked",
             Self::Triggered { .. } => "Triggered",
             Self::RenewalDue { .. } => "RenewalDue",
         }
@@ -196,6 +203,7 @@ impl fmt::Display for IssueReason {
                 write!(f, "generation {to} of the root signs now, and it is not known which one signed it")
             }
             Self::NotSignedByRoot => f.write_str("the certificate was not signed by the present root"),
+            Self::Revoked { reason } => write!(f, "the certificate before it was revoked ({reason})"),
             Self::Triggered { trigger } => write!(f, "spec.renewal.trigger changed to {trigger:?}"),
             Self::RenewalDue { since, not_after } => {
                 write!(f, "renewal is due since {since}; the certificate expires at {not_after}")

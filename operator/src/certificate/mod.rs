@@ -14,11 +14,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use api::conditions::{self, Reason, Verdict};
-use api::{CertificateHolder, CertificateStatus, HolderStatus, Superseded};
+use api::{CertificateHolder, CertificateStatus, HolderStatus, Revocation, Superseded};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
-use pki::{PrivateKey, SerialNumber, Validity};
+use pki::{PrivateKey, RevocationReason, SerialNumber, Validity};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -26,7 +26,7 @@ use crate::cluster::{Foreign, Made, Note, Written};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::key::Key;
-use crate::roots::{Lookup, UsableRoot};
+use crate::roots::{Lookup, Signer, UsableRoot};
 use crate::workloads::metadata::Owner;
 
 use self::plan::Plan;
@@ -55,6 +55,24 @@ pub struct Outcome {
     pub notes: Vec<Note>,
     /// How long to wait after a failure before the next try.
     pub retry_in: Option<Duration>,
+    /// When to look again without a failure.
+    pub look_at: Option<Timestamp>,
+    /// Whether the holder may use its certificate at all.
+    pub standing: Standing,
+    /// How far its revocation has come.
+    pub revocation: Option<Revocation>,
+}
+
+/// Whether a holder may use its certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// It may.
+    #[default]
+    InForce,
+    /// Not now; nothing is issued meanwhile.
+    Suspended,
+    /// Not any more; nothing is issued.
+    Revoked(RevocationReason),
 }
 
 /// A certificate as it stands in its Secret, checked against what is asked for.
@@ -78,6 +96,7 @@ pub async fn keep_valid<K: Holder>(
     context: &Context,
     holder: &K,
     asked: Result<Request, Verdict>,
+    standing: Standing,
 ) -> Result<Option<Outcome>> {
     let namespace = holder.namespace().unwrap_or_default();
     let request = match asked {
@@ -89,16 +108,29 @@ pub async fn keep_valid<K: Holder>(
         Ok(None) => return Ok(None),
         Err(verdict) => return Ok(Some(Outcome::refused(holder, verdict))),
     };
-
     let now = context.now();
-    let asked = request.digest(&root);
-    let (own, key) = (own_key(holder), Key::of::<Secret>(&namespace, &request.secret_name));
+    let (own, key) = (own_key_of(holder), Key::of::<Secret>(&namespace, &request.secret_name));
     let child = context.children.get(&key);
+    let named_so = (K::kind(&()).into_owned(), holder.name_any());
+    let own_child = child.as_ref().filter(|child| child.owner.as_ref() == Some(&named_so));
+    let ledger = own_child.and_then(|child| secret::Ledger::read(&child.annotations));
+    if ledger.as_ref().is_some_and(|ledger| ledger.is_of_another(&seed(holder))) {
+        context.triggers.departures();
+        return Ok(Some(Outcome::succeeds_another(holder)));
+    }
+    if standing != Standing::InForce {
+        return Ok(Some(Outcome::withdrawn(holder, standing)));
+    }
+
+    let has = ledger.and_then(|ledger| u32::try_from(ledger.current.root_generation?).ok());
+    let (signer, changes_at) = root.signer(request.kind, &seed(holder), has, now);
+    let asked = request.digest(&root, signer);
     if let Some(child) = &child
         && let Some(current) = context.verified.find(&own, child.resource_version, &asked)
         && current.certificate.renewal_time.0 > now
+        && root.allows(&current.certificate.serial_number)
     {
-        return Ok(Some(Outcome::valid(current, false)));
+        return Ok(Some(Outcome { look_at: changes_at, ..Outcome::valid(current, false) }));
     }
 
     // Without its label no watch tells of a Secret: whoever had a certificate has it looked for.
@@ -112,14 +144,15 @@ pub async fn keep_valid<K: Holder>(
         return Ok(Some(Outcome::name_taken(holder, &foreign)));
     }
     let in_order = stored.as_ref().is_some_and(|stored| stored.is_in_order(holder, &request, &root));
-    let plan = plan::plan(&request, stored.as_ref(), in_order, &root, &seed(holder), now);
+    let plan = plan::plan(&request, stored.as_ref(), in_order, (&root, signer), &seed(holder), now);
     let outcome = match plan {
         Plan::Keep { current } => Outcome::valid(current, false),
         Plan::Refresh { current } => {
-            refresh(context, holder, &request, &root, stored.as_ref(), current).await?
+            refresh(context, holder, &request, (&root, signer), stored.as_ref(), current).await?
         }
         Plan::Issue { because, validity } => {
-            issue(context, holder, &request, root, stored.as_ref(), because.to_string(), validity).await?
+            let by = (&*root, signer);
+            issue(context, holder, &request, by, stored.as_ref(), because.to_string(), validity).await?
         }
         Plan::Fail { problem, current } => {
             let retry_in = context.backoff.failed(&own, FIRST_RETRY);
@@ -134,7 +167,7 @@ pub async fn keep_valid<K: Holder>(
     {
         context.verified.put(own, child.resource_version, asked, current.clone());
     }
-    Ok(Some(outcome))
+    Ok(Some(Outcome { look_at: changes_at, ..outcome }))
 }
 
 /// Writes the status, if there is `news`, and tells people what happened.
@@ -166,7 +199,8 @@ fn refusal<K: Holder>(holder: &K, outcome: &Outcome) -> Option<Note> {
     });
     let note = || Note { warning: true, reason: reason.as_str(), action: "Refuse", text: message.clone() };
     let patience = matches!(reason, Reason::WaitingForRoot | Reason::WaitingForPods | Reason::Issuing);
-    (!holds && !told && !patience && outcome.notes.is_empty()).then(note)
+    let meant = outcome.standing != Standing::InForce;
+    (!holds && !told && !patience && !meant && outcome.notes.is_empty()).then(note)
 }
 
 /// The root that signs, if it can. None: its own controller has not looked at it yet.
@@ -193,51 +227,45 @@ fn choose_root(
     }
 }
 
-/// Makes a key, has the root sign, and stores both in one write.
+/// Makes a key, unless the device keeps its own, has the root sign, and stores the result in one write.
 async fn issue<K: Holder>(
     context: &Context,
     holder: &K,
     request: &Request,
-    root: std::sync::Arc<UsableRoot>,
+    (root, signer): (&UsableRoot, &Signer),
     stored: Option<&Stored>,
     because: String,
     validity: Validity,
 ) -> Result<Outcome> {
     let started = std::time::Instant::now();
     let now = context.now();
-    let profile = request.profile(&root);
-    let root_of_task = std::sync::Arc::clone(&root);
-    let signed =
-        tokio::task::spawn_blocking(move || -> Result<Result<(PrivateKey, pki::Certificate), String>> {
-            let serial = SerialNumber::generate().map_err(|_| Error::Random)?;
-            Ok(PrivateKey::generate(profile.key_algorithm).map_err(|error| error.to_string()).and_then(
-                |key| {
-                    let certificate =
-                        root_of_task.signing.issue(&profile, key.public_key(), serial, validity);
-                    certificate.map(|certificate| (key, certificate)).map_err(|error| error.to_string())
-                },
-            ))
-        })
-        .await
-        .map_err(|_| Error::Cancelled { action: "issue a certificate" })??;
-    let (key, certificate) = match signed {
+    let profile = request.profile(signer);
+    let (signs, own_key) = (std::sync::Arc::clone(&signer.signing), request.own_key().cloned());
+    let sign = move || -> Result<Result<(Option<PrivateKey>, pki::Certificate), String>> {
+        let serial = SerialNumber::generate().map_err(|_| Error::Random)?;
+        let key = own_key.is_none().then(|| PrivateKey::generate(profile.key_algorithm)).transpose();
+        Ok(key.map_err(|error| error.to_string()).and_then(|key| {
+            let public_key = key.as_ref().map(PrivateKey::public_key).or(own_key.as_ref());
+            let public_key = public_key.ok_or("there is no key to sign for")?;
+            let certificate = signs.issue(&profile, public_key, serial, validity);
+            certificate.map(|certificate| (key, certificate)).map_err(|error| error.to_string())
+        }))
+    };
+    let signed = tokio::task::spawn_blocking(sign).await;
+    let (key, certificate) = match signed.map_err(|_| Error::Cancelled { action: "issue a certificate" })?? {
         Ok(pair) => pair,
         Err(problem) => {
-            let retry_in = context.backoff.failed(&own_key(holder), FIRST_RETRY);
-            return Ok(failed(
-                holder,
-                &problem,
-                stored.and_then(|s| s.current(request, &seed(holder))),
-                retry_in,
-                now,
-            ));
+            let retry_in = context.backoff.failed(&own_key_of(holder), FIRST_RETRY);
+            let current = stored.and_then(|stored| stored.current(request, &seed(holder)));
+            return Ok(failed(holder, &problem, current, retry_in, now));
         }
     };
 
-    let current = Current::new(&certificate, request, root.generation, holder, stored, now);
-    let pem: Zeroizing<String> = key.to_pem();
-    let secret = secret::build(holder, request, &root, &certificate.to_pem(), &pem, &current);
-    let outcome = write(context, holder, stored, &secret, current).await?;
+    let current = Current::new(&certificate, request, signer.number, holder, stored, now);
+    let pem: Option<Zeroizing<String>> = key.as_ref().map(PrivateKey::to_pem);
+    let pem = pem.as_ref().map(|pem| pem.as_str());
+    let secret = secret::build(holder, request, (root, signer), &certificate.to_pem(), pem, &current);
+    let outcome = write(context, holder, request, stored, &secret, current).await?;
     context.metrics.issued(&K::kind(&()), started.elapsed());
     Ok(outcome.with_note(issued_note(&because)))
 }
@@ -247,25 +275,35 @@ async fn refresh<K: Holder>(
     context: &Context,
     holder: &K,
     request: &Request,
-    root: &UsableRoot,
+    by: (&UsableRoot, &Signer),
     stored: Option<&Stored>,
     current: Current,
 ) -> Result<Outcome> {
     let Some((certificate, key)) = stored.and_then(Stored::pair) else {
         return Ok(Outcome::valid(current, false));
     };
-    let secret = secret::build(holder, request, root, certificate, &key, &current);
-    write(context, holder, stored, &secret, current).await
+    let key = key.as_ref().filter(|_| request.own_key().is_none()).map(|key| key.as_str());
+    let secret = secret::build(holder, request, by, certificate, key, &current);
+    write(context, holder, request, stored, &secret, current).await
 }
 
 async fn write<K: Holder>(
     context: &Context,
     holder: &K,
+    request: &Request,
     stored: Option<&Stored>,
     secret: &Secret,
     current: Current,
 ) -> Result<Outcome> {
-    let Some(stored) = stored else {
+    let exists = match stored {
+        // The type of a Secret cannot be changed. What its ledger told is in the status, and in the new one.
+        Some(stored) if stored.is_of_another_type(request) => {
+            context.cluster.delete::<Secret>(&secret.namespace().unwrap_or_default(), &secret.name_any()).await?;
+            None
+        }
+        other => other,
+    };
+    let Some(stored) = exists else {
         return Ok(match context.cluster.create_once(secret).await? {
             Written::Done(Some(_)) => Outcome::valid(current, true),
             // Ours, but the watch had not told yet: what is there is judged at the next look.
@@ -311,7 +349,7 @@ fn seed<K: Holder>(holder: &K) -> String {
     holder.uid().unwrap_or_default()
 }
 
-fn own_key<K: Holder>(holder: &K) -> Key {
+fn own_key_of<K: Holder>(holder: &K) -> Key {
     Key::of::<K>(&holder.namespace().unwrap_or_default(), &holder.name_any())
 }
 
@@ -327,7 +365,46 @@ impl Outcome {
             current.certificate.renewal_time.0
         );
         let ready = Verdict::yes(Reason::Valid, message);
-        Self { ready, degraded: None, current: Some(current), written, notes: Vec::new(), retry_in: None }
+        Self { current: Some(current), written, ..Self::of(ready) }
+    }
+
+    /// Nothing but a verdict.
+    fn of(ready: Verdict) -> Self {
+        Self {
+            ready,
+            degraded: None,
+            current: None,
+            written: false,
+            notes: Vec::new(),
+            retry_in: None,
+            look_at: None,
+            standing: Standing::InForce,
+            revocation: None,
+        }
+    }
+
+    /// Its certificate is not to be used.
+    fn withdrawn<K: Holder>(holder: &K, standing: Standing) -> Self {
+        let ready = match standing {
+            Standing::Revoked(reason) => Verdict::no(
+                Reason::Revoked,
+                format!("revoked for good ({reason}): take spec.revoked away to enrol it afresh"),
+            ),
+            Standing::InForce | Standing::Suspended => Verdict::no(
+                Reason::Suspended,
+                "on hold: set spec.suspended to false to bring the same certificate back",
+            ),
+        };
+        Self { standing, ..Self::refused(holder, ready) }
+    }
+
+    /// The Secret of its name is that of another of the same name, who is gone, until that one's certificates are revoked.
+    fn succeeds_another<K: Holder>(holder: &K) -> Self {
+        let text = "waiting until the certificates of the one before, which had the same name, are revoked";
+        Self {
+            retry_in: Some(Duration::from_secs(2)),
+            ..Self::refused(holder, Verdict::no(Reason::Issuing, text))
+        }
     }
 
     /// Nothing can be done now. What was told before of the certificate still stands.
@@ -336,7 +413,7 @@ impl Outcome {
             let certificate = status.certificate.clone()?;
             Some(Current { certificate, superseded: status.superseded.clone() })
         });
-        Self { ready, degraded: None, current, written: false, notes: Vec::new(), retry_in: None }
+        Self { current, ..Self::of(ready) }
     }
 
     /// The name of its Secret is somebody else's. No watch tells when it is free.

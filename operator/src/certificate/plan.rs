@@ -1,12 +1,12 @@
 //! What is to be done about a certificate, and why. Pure: time is an argument.
 
 use jiff::Timestamp;
-use pki::{IssueReason, KeyHolder, Validity, Verdict, Wanted, examine};
+use pki::{IssueReason, RevocationReason, Validity, Verdict, Wanted, examine};
 
 use super::Current;
 use super::request::Request;
 use super::secret::{Stored, certificate_status};
-use crate::roots::UsableRoot;
+use crate::roots::{Signer, UsableRoot};
 
 /// What is to be done about a certificate.
 #[derive(Debug)]
@@ -43,17 +43,17 @@ pub fn plan(
     request: &Request,
     stored: Option<&Stored>,
     in_order: bool,
-    root: &UsableRoot,
+    (root, signer): (&UsableRoot, &Signer),
     seed: &str,
     now: Timestamp,
 ) -> Plan {
-    let profile_hash = request.profile(root).hash();
+    let profile_hash = request.profile(signer).hash();
     let wanted = Wanted {
         profile_hash: &profile_hash,
-        root: root.signing.certificate(),
-        root_generation: root.generation,
+        root: signer.signing.certificate(),
+        root_generation: signer.number,
         trigger: request.trigger.as_deref(),
-        key_holder: KeyHolder::Secret,
+        key_holder: request.key_holder(),
         renew_before: request.renew_before,
         seed,
     };
@@ -61,7 +61,7 @@ pub fn plan(
         request.duration(),
         request.renew_before,
         seed,
-        root.signing.certificate(),
+        signer.signing.certificate(),
         now,
     ) {
         Ok(validity) => Plan::Issue { because, validity },
@@ -75,7 +75,11 @@ pub fn plan(
             if let Some(problem) = stored.and_then(|stored| stored.not_the_issued_one(&certificate)) {
                 return issue(IssueReason::DataUnreadable { what: problem });
             }
-            let certificate = certificate_status(&certificate, request, root.generation, seed);
+            let listed = root.revoked.reason(certificate.serial());
+            if let Some(reason) = listed.filter(|reason| *reason != RevocationReason::CertificateHold) {
+                return issue(IssueReason::Revoked { reason });
+            }
+            let certificate = certificate_status(&certificate, request, signer.number, seed);
             let superseded = stored.map(Stored::superseded).unwrap_or_default();
             let current = Current { certificate, superseded };
             if in_order { Plan::Keep { current } } else { Plan::Refresh { current } }

@@ -6,7 +6,7 @@ use api::conditions::{self, Reason, Verdict};
 use api::{CertificateState, HolderStatus};
 use jiff::Timestamp;
 
-use super::{Current, Outcome};
+use super::{Current, Outcome, Standing};
 
 /// The status of a holder whose certificate was looked after.
 pub fn status(
@@ -36,6 +36,7 @@ pub fn status(
         state: Some(state),
         certificate: current.map(|current| current.certificate.clone()),
         superseded: current.map(|current| current.superseded.clone()).unwrap_or_default(),
+        revocation: outcome.revocation.clone(),
         conditions,
     }
 }
@@ -48,10 +49,16 @@ pub fn look_again_in(outcome: &Outcome, now: Timestamp) -> Option<Duration> {
         // Just past it: whole seconds are not over at their beginning.
         Duration::try_from(moment.duration_since(now)).unwrap_or_default() + Duration::from_millis(1100)
     });
-    until.chain(outcome.retry_in).min()
+    let asked = outcome.look_at.map(|moment| Duration::try_from(moment.duration_since(now)).unwrap_or_default());
+    until.chain(outcome.retry_in).chain(asked).min()
 }
 
 fn state(outcome: &Outcome, now: Timestamp) -> CertificateState {
+    match outcome.standing {
+        Standing::InForce => {}
+        Standing::Suspended => return CertificateState::Suspended,
+        Standing::Revoked(_) => return CertificateState::Revoked,
+    }
     match &outcome.current {
         Some(Current { certificate, .. }) if certificate.not_after.0 < now => CertificateState::Expired,
         Some(Current { certificate, .. }) if certificate.renewal_time.0 <= now => {
@@ -68,6 +75,7 @@ fn state(outcome: &Outcome, now: Timestamp) -> CertificateState {
 /// The truth now: what was said of a certificate does not outlive it.
 fn ready(outcome: &Outcome, now: Timestamp) -> Verdict {
     match &outcome.current {
+        _ if outcome.standing != Standing::InForce => outcome.ready.clone(),
         Some(Current { certificate, .. }) if certificate.not_after.0 < now => Verdict::no(
             Reason::Expired,
             format!("the certificate expired at {}: {}", certificate.not_after.0, outcome.ready.message),
@@ -103,7 +111,7 @@ mod tests {
             secret_name: "s".into(),
         };
         let current = Some(Current { certificate, superseded: Vec::new() });
-        Outcome { ready, degraded: None, current, written: false, notes: Vec::new(), retry_in: None }
+        Outcome { current, ..Outcome::of(ready) }
     }
 
     #[test]

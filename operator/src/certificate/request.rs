@@ -1,17 +1,23 @@
 //! Parse once: from a spec to a request that can be fulfilled, or to words that say what to write instead.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::conditions::{Reason, Verdict};
-use api::{CertificateSpec, DeviceSubject, RootCA, names};
+use api::{CertificateHolder, CertificateSpec, DeviceSubject, RootCA, names};
 use aws_lc_rs::digest::{SHA256, digest};
 use kube::ResourceExt as _;
 use kube::runtime::reflector::Store;
-use pki::{LeafProfile, Subject, Usage};
+use pki::{CertificateRequest, KeyHolder, LeafProfile, PublicKey, Subject, Usage};
 
 use super::Holder;
-use crate::roots::UsableRoot;
+use crate::context::Context;
+use crate::roots::{Kind, Signer, UsableRoot};
+
+/// What to write instead of a signing request that cannot be used.
+const HOW_TO_MAKE_A_CSR: &str =
+    "make one on the device with `openssl req -new -key device.key -subj /CN=device` and write its PEM here";
 
 /// A checked request for a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +32,10 @@ pub struct Request {
     pub root: Option<String>,
     /// Where it is stored.
     pub secret_name: String,
+    /// Whose it is.
+    pub kind: Kind,
+    /// The key that the device keeps for itself; none: one is made for it.
+    own_key: Option<PublicKey>,
 }
 
 /// What follows from kind and name of a holder.
@@ -33,8 +43,10 @@ pub struct Request {
 pub struct Role {
     /// The common name.
     pub common_name: String,
-    /// Which end of a connection it is.
-    pub usage: Usage,
+    /// Which kind of holder it is.
+    pub kind: Kind,
+    /// The signing request of a device that keeps its key.
+    pub csr: Option<String>,
     /// Names that are always in the certificate.
     pub dns_names: Vec<String>,
     /// Addresses that are always in the certificate.
@@ -51,6 +63,10 @@ impl Request {
             Verdict::no(Reason::InvalidSpec, format!("spec.{field}: {problem}"))
         };
 
+        let csr = role.csr.as_deref().map(CertificateRequest::from_pem).transpose();
+        let csr = csr.map_err(|problem| refuse("csr", &format_args!("{problem}; {HOW_TO_MAKE_A_CSR}")))?;
+        // The spec decides what the certificate says: of a signing request only the key counts.
+        let own_key = csr.map(|request| request.public_key().clone());
         let mut ip_addresses = role.ip_addresses;
         for text in &spec.ip_addresses {
             let address = text.parse().map_err(|_| {
@@ -79,8 +95,8 @@ impl Request {
             dns_names,
             ip_addresses,
             uris: spec.uris.clone(),
-            usage: role.usage,
-            key_algorithm: spec.key_algorithm,
+            usage: if role.kind == Kind::Broker { Usage::Server } else { Usage::Client },
+            key_algorithm: own_key.as_ref().map_or(spec.key_algorithm, PublicKey::algorithm),
             duration: spec.duration.into(),
             crl_distribution_url: None,
         };
@@ -91,12 +107,24 @@ impl Request {
             trigger: spec.renewal.trigger.clone(),
             root: spec.root_ca_ref.as_ref().map(|root| root.name.clone()),
             secret_name: spec.secret_name.clone().unwrap_or_else(|| names::owned::<K>(&holder.name_any())),
+            kind: role.kind,
+            own_key,
         })
     }
 
-    /// What the certificate is to say when `root` signs it.
-    pub fn profile(&self, root: &UsableRoot) -> LeafProfile {
-        LeafProfile { crl_distribution_url: root.crl_distribution_url.clone(), ..self.profile.clone() }
+    /// What the certificate is to say when `signer` signs it.
+    pub fn profile(&self, signer: &Signer) -> LeafProfile {
+        LeafProfile { crl_distribution_url: signer.crl_distribution_url.clone(), ..self.profile.clone() }
+    }
+
+    /// The key of a device that keeps it for itself.
+    pub fn own_key(&self) -> Option<&PublicKey> {
+        self.own_key.as_ref()
+    }
+
+    /// Where the private key is.
+    pub fn key_holder(&self) -> KeyHolder<'_> {
+        self.own_key.as_ref().map_or(KeyHolder::Secret, KeyHolder::Device)
     }
 
     /// Whether it is a server's, which needs the CRLs too.
@@ -110,17 +138,27 @@ impl Request {
     }
 
     /// A digest of everything that decides what the Secret holds.
-    pub fn digest(&self, root: &UsableRoot) -> String {
+    pub fn digest(&self, root: &UsableRoot, signer: &Signer) -> String {
         let crls = if self.is_server() { root.crls.as_str() } else { "" };
         let parts = [
-            self.profile(root).hash(),
+            self.profile(signer).hash(),
             format!("{:?} {:?}", self.renew_before, self.trigger),
-            root.generation.to_string(),
+            hex::encode(self.own_key.as_ref().map(PublicKey::to_der).unwrap_or_default()),
+            signer.number.to_string(),
             root.bundle.clone(),
             crls.to_owned(),
         ];
         hex::encode(digest(&SHA256, parts.join("\n").as_bytes()))
     }
+}
+
+/// The root that signs for `holder`, if it can.
+pub fn root_of<K: CertificateHolder>(context: &Context, namespace: &str, holder: &K) -> Option<Arc<UsableRoot>> {
+    let name = match &holder.certificate_spec().root_ca_ref {
+        Some(reference) => reference.name.clone(),
+        None => only_root(&context.objects.roots, namespace).ok()?,
+    };
+    context.roots.usable(namespace, &name)
 }
 
 /// The name of the root of `namespace`, when there is just one.

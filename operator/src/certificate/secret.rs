@@ -7,7 +7,7 @@ use api::{CertificateStatus, Superseded};
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use kube::ResourceExt as _;
 use pki::Certificate;
 use zeroize::Zeroizing;
@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::request::Request;
 use super::{Current, Holder};
 use crate::cluster::Foreign;
-use crate::roots::UsableRoot;
+use crate::roots::{Kind, Signer, UsableRoot};
 use crate::workloads::metadata::{labels, metadata};
 
 /// The leaf certificate alone.
@@ -31,6 +31,8 @@ const SERIAL: &str = "ca-iot.dev/serial-number";
 const NOT_AFTER: &str = "ca-iot.dev/not-after";
 const PROFILE: &str = "ca-iot.dev/profile";
 const ROOT_GENERATION: &str = "ca-iot.dev/root-generation";
+const ROOT: &str = "ca-iot.dev/root-ca";
+const HOLDER: &str = "ca-iot.dev/holder-uid";
 const TRIGGER: &str = "ca-iot.dev/renewal-trigger";
 const SUPERSEDED: &str = "ca-iot.dev/superseded";
 
@@ -39,29 +41,50 @@ pub struct Stored {
     secret: Secret,
 }
 
-/// The Secret that holds a pair.
+/// The type of a Secret with a pair.
+const PAIR: &str = "kubernetes.io/tls";
+/// The type of a Secret without a key, which stays on the device.
+const CERTIFICATE_ALONE: &str = "ca-iot.dev/certificate";
+
+/// What a Secret's annotations tell of the certificates that were issued to its holder: enough to revoke them when the
+/// holder is gone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ledger {
+    /// Tells the holder from an earlier one of the same name.
+    pub holder_uid: Option<String>,
+    /// The certificate in the Secret.
+    pub current: Superseded,
+    /// Those before it that were within their dates when it was issued.
+    pub superseded: Vec<Superseded>,
+}
+
+/// The Secret that holds a pair. A device's has no owner: it must outlive the device until its certificates are revoked.
 pub fn build<K: Holder>(
     holder: &K,
     request: &Request,
-    root: &UsableRoot,
+    (root, signer): (&UsableRoot, &Signer),
     certificate_pem: &str,
-    key_pem: &str,
+    key_pem: Option<&str>,
     current: &Current,
 ) -> Secret {
     let CertificateStatus { serial_number, not_after, root_generation, .. } = &current.certificate;
     let annotations = [
         (SERIAL, serial_number.clone()),
         (NOT_AFTER, not_after.0.to_string()),
-        (PROFILE, request.profile(root).hash()),
+        (PROFILE, request.profile(signer).hash()),
+        (ROOT, root.name.clone()),
+        (HOLDER, holder.uid().unwrap_or_default()),
         (ROOT_GENERATION, root_generation.to_string()),
         (TRIGGER, request.trigger.clone().unwrap_or_default()),
         (SUPERSEDED, superseded_to_text(&current.superseded)),
     ];
     let mut data = BTreeMap::from([
         (CERTIFICATE.to_owned(), ByteString(certificate_pem.into())),
-        (KEY.to_owned(), ByteString(key_pem.into())),
         (ROOTS.to_owned(), ByteString(root.bundle.clone().into())),
     ]);
+    if let Some(key) = key_pem {
+        data.insert(KEY.to_owned(), ByteString(key.into()));
+    }
     if request.is_server() {
         data.insert(CRLS.to_owned(), ByteString(root.crls.clone().into()));
     }
@@ -69,11 +92,49 @@ pub fn build<K: Holder>(
         metadata: ObjectMeta {
             name: Some(request.secret_name.clone()),
             annotations: Some(annotations.map(|(key, value)| (key.to_owned(), value)).into()),
+            owner_references: owners(holder, request),
             ..metadata(holder)
         },
-        type_: Some("kubernetes.io/tls".to_owned()),
+        type_: Some(type_of(request).to_owned()),
         data: Some(data),
         ..Secret::default()
+    }
+}
+
+fn type_of(request: &Request) -> &'static str {
+    if request.own_key().is_some() { CERTIFICATE_ALONE } else { PAIR }
+}
+
+fn owners<K: Holder>(holder: &K, request: &Request) -> Option<Vec<OwnerReference>> {
+    let owner = holder.controller_owner_ref(&()).filter(|_| request.kind != Kind::Device);
+    owner.map(|owner| vec![owner])
+}
+
+// === impl Ledger ===
+
+impl Ledger {
+    /// What the annotations of a Secret tell; none when it never held a certificate of ours.
+    pub fn read(annotations: &BTreeMap<String, String>) -> Option<Self> {
+        let text = |key: &str| annotations.get(key).map(String::as_str);
+        let current = Superseded {
+            serial_number: text(SERIAL)?.to_owned(),
+            not_after: Time(text(NOT_AFTER)?.parse().ok()?),
+            root_ca: text(ROOT).map(str::to_owned),
+            root_generation: text(ROOT_GENERATION).and_then(|text| text.parse().ok()),
+        };
+        let holder_uid = text(HOLDER).map(str::to_owned);
+        let superseded = text(SUPERSEDED).map(superseded_from_text).unwrap_or_default();
+        Some(Self { holder_uid, current, superseded })
+    }
+
+    /// Every certificate in it.
+    pub fn all(&self) -> impl Iterator<Item = &Superseded> {
+        std::iter::once(&self.current).chain(&self.superseded)
+    }
+
+    /// Whether it was written for somebody else of the holder's name, who is gone. A Secret of an earlier release names nobody.
+    pub fn is_of_another(&self, holder_uid: &str) -> bool {
+        self.holder_uid.as_deref().is_some_and(|uid| uid != holder_uid)
     }
 }
 
@@ -90,8 +151,12 @@ impl Stored {
         &self.secret
     }
 
-    /// Whose it is, if not `holder`'s.
+    /// Whose it is, if not `holder`'s, which shows in its labels, its owner, or the note of the one it was issued to.
     pub fn foreign<K: Holder>(&self, holder: &K) -> Option<Foreign> {
+        let noted = self.ledger().and_then(|ledger| ledger.holder_uid);
+        if noted.is_some() && noted == holder.uid() {
+            return None;
+        }
         Foreign::by_name::<Secret>(&self.secret.metadata, &metadata(holder))
     }
 
@@ -106,9 +171,20 @@ impl Stored {
         }
     }
 
-    /// Certificate and key, where both are there.
-    pub fn pair(&self) -> Option<(&str, Zeroizing<String>)> {
-        Some((self.text(CERTIFICATE)?, Zeroizing::new(self.text(KEY)?.to_owned())))
+    /// The certificate, and its key where that is stored too.
+    pub fn pair(&self) -> Option<(&str, Option<Zeroizing<String>>)> {
+        let key = self.text(KEY).map(|key| Zeroizing::new(key.to_owned()));
+        Some((self.text(CERTIFICATE)?, key))
+    }
+
+    /// Whether the Secret has to be made anew: the type of one that exists cannot be changed.
+    pub fn is_of_another_type(&self, request: &Request) -> bool {
+        self.secret.type_.as_deref() != Some(type_of(request))
+    }
+
+    /// What its annotations tell.
+    pub fn ledger(&self) -> Option<Ledger> {
+        Ledger::read(self.secret.annotations())
     }
 
     /// The certificate, where it can be read.
@@ -125,10 +201,13 @@ impl Stored {
 
     /// Whether everything beside the pair is as it should be: trust, CRLs, labels, owner.
     pub fn is_in_order<K: Holder>(&self, holder: &K, request: &Request, root: &UsableRoot) -> bool {
-        let owner = holder.controller_owner_ref(&());
+        let owners = owners(holder, request).unwrap_or_default();
+        let noted = self.annotation(ROOT) == Some(root.name.as_str()) && self.annotation(HOLDER).is_some();
         let labelled = labels(holder).iter().all(|(key, value)| self.secret.labels().get(key) == Some(value));
         labelled
-            && owner.is_none_or(|owner| self.secret.owner_references().contains(&owner))
+            && noted
+            && self.secret.owner_references() == owners
+            && (request.own_key().is_none() || self.text(KEY).is_none())
             && self.text(ROOTS) == Some(root.bundle.as_str())
             && (!request.is_server() || self.text(CRLS) == Some(root.crls.as_str()))
     }
@@ -137,13 +216,6 @@ impl Stored {
     /// when the certificate itself cannot be read any more.
     pub fn superseded(&self) -> Vec<Superseded> {
         self.annotation(SUPERSEDED).map(superseded_from_text).unwrap_or_default()
-    }
-
-    /// Serial and end of the certificate that was stored here last, by the ledger.
-    pub fn last_issued(&self) -> Option<Superseded> {
-        let serial_number = self.annotation(SERIAL)?.to_owned();
-        let not_after = Time(self.annotation(NOT_AFTER)?.parse().ok()?);
-        Some(Superseded { serial_number, not_after })
     }
 
     /// What is wrong when `certificate`, which is stored here, is not the one that was issued: a pair of another device
@@ -193,15 +265,21 @@ impl Current {
         let seed = &holder.uid().unwrap_or_default();
         let told = holder.holder_status();
         let mut superseded = replaced.map(Stored::superseded).unwrap_or_default();
-        superseded.extend(replaced.and_then(Stored::last_issued));
+        superseded.extend(replaced.and_then(Stored::ledger).map(|ledger| ledger.current));
         superseded.extend(told.iter().flat_map(|status| status.superseded.clone()));
         superseded.extend(told.and_then(|status| status.certificate.as_ref()).map(|told| Superseded {
             serial_number: told.serial_number.clone(),
             not_after: told.not_after.clone(),
+            root_ca: None,
+            root_generation: Some(told.root_generation),
         }));
         superseded.retain(|old| old.not_after.0 > now);
-        superseded.sort_by(|a, b| (a.not_after.0, &a.serial_number).cmp(&(b.not_after.0, &b.serial_number)));
-        superseded.dedup();
+        // Of two entries for one certificate the one that says more comes first, and stays.
+        superseded.sort_by(|a, b| {
+            let key = |it: &Superseded| (it.not_after.0, it.serial_number.clone(), it.root_ca.is_none());
+            key(a).cmp(&key(b))
+        });
+        superseded.dedup_by(|a, b| a.serial_number == b.serial_number);
         Self { certificate: certificate_status(certificate, request, root_generation, seed), superseded }
     }
 }
@@ -225,17 +303,29 @@ pub fn certificate_status(
     }
 }
 
+/// `serial=end=root/generation`, separated by commas.
 fn superseded_to_text(superseded: &[Superseded]) -> String {
-    let entries: Vec<_> =
-        superseded.iter().map(|old| format!("{}={}", old.serial_number, old.not_after.0)).collect();
-    entries.join(",")
+    let entries = superseded.iter().map(|old| {
+        let Superseded { serial_number, not_after, root_ca, root_generation } = old;
+        let root = root_ca.as_deref().unwrap_or_default();
+        let generation = root_generation.map(|generation| generation.to_string()).unwrap_or_default();
+        format!("{serial_number}={}={root}/{generation}", not_after.0)
+    });
+    entries.collect::<Vec<_>>().join(",")
 }
 
 fn superseded_from_text(text: &str) -> Vec<Superseded> {
     text.split(',')
         .filter_map(|entry| {
-            let (serial, not_after) = entry.split_once('=')?;
-            Some(Superseded { serial_number: serial.to_owned(), not_after: Time(not_after.parse().ok()?) })
+            let (serial, rest) = entry.split_once('=')?;
+            let (not_after, issuer) = rest.split_once('=').unwrap_or((rest, "/"));
+            let (root, generation) = issuer.split_once('/')?;
+            Some(Superseded {
+                serial_number: serial.to_owned(),
+                not_after: Time(not_after.parse().ok()?),
+                root_ca: (!root.is_empty()).then(|| root.to_owned()),
+                root_generation: generation.parse().ok(),
+            })
         })
         .collect()
 }
@@ -249,6 +339,8 @@ mod tests {
         let entry = |serial: &str, second| Superseded {
             serial_number: serial.to_owned(),
             not_after: Time(Timestamp::from_second(second).unwrap()),
+            root_ca: (second > 1_800_000_000).then(|| "root-ca".to_owned()),
+            root_generation: (second > 1_800_000_000).then_some(3),
         };
         let ledger = vec![entry("0a1b", 1_800_000_000), entry("7f", 1_900_000_000)];
         assert_eq!(superseded_from_text(&superseded_to_text(&ledger)), ledger);

@@ -6,20 +6,20 @@ use api::Dashboard;
 use api::conditions::{Reason, Verdict};
 use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
-use pki::Usage;
 
 use crate::certificate::request::{Request, Role};
-use crate::certificate::{self, Outcome, report};
+use crate::certificate::{self, Outcome, Standing, report};
 use crate::cluster::Written;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::pods;
+use crate::roots::Kind;
 use crate::workloads::{broker_service, dashboard_access, dashboard_deployment, dashboard_service};
 
 /// Makes `dashboard` what it should be.
 pub async fn reconcile(dashboard: Arc<Dashboard>, context: Arc<Context>) -> Result<Action> {
     let asked = Request::parse(&*dashboard, role(&dashboard));
-    let Some(mut outcome) = certificate::keep_valid(&context, &*dashboard, asked).await? else {
+    let Some(mut outcome) = certificate::keep_valid(&context, &*dashboard, asked, Standing::InForce).await? else {
         return Ok(Action::await_change());
     };
     let worked = run_page(&dashboard, &context, &mut outcome).await;
@@ -38,7 +38,7 @@ pub async fn reconcile(dashboard: Arc<Dashboard>, context: Arc<Context>) -> Resu
 /// The dot keeps it apart from every device.
 fn role(dashboard: &Dashboard) -> Role {
     let common_name = format!("{}.dashboard", dashboard.name_any());
-    Role { common_name, usage: Usage::Client, dns_names: Vec::new(), ip_addresses: Vec::new() }
+    Role { common_name, kind: Kind::Dashboard, csr: None, dns_names: Vec::new(), ip_addresses: Vec::new() }
 }
 
 async fn run_page(dashboard: &Dashboard, context: &Context, outcome: &mut Outcome) -> Result<()> {

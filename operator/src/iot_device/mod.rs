@@ -1,5 +1,7 @@
 //! `IotDevice` → a Secret with a client certificate; on request a simulated thermometer that uses it.
 
+pub mod revocation;
+
 use std::sync::Arc;
 
 use api::conditions::{Reason, Verdict};
@@ -7,21 +9,23 @@ use api::{IotDevice, names};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
-use pki::Usage;
 
 use crate::certificate::request::{Request, Role};
 use crate::certificate::{self, Outcome, report};
 use crate::cluster::Written;
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::roots::Kind;
 use crate::workloads::{broker_service, thermometer};
 
 /// Makes `device` what it should be.
 pub async fn reconcile(device: Arc<IotDevice>, context: Arc<Context>) -> Result<Action> {
     let asked = Request::parse(&*device, role(&device));
-    let Some(mut outcome) = certificate::keep_valid(&context, &*device, asked).await? else {
+    let standing = revocation::standing(&device);
+    let Some(mut outcome) = certificate::keep_valid(&context, &*device, asked, standing).await? else {
         return Ok(Action::await_change());
     };
+    revocation::advance(&device, &context, &mut outcome, context.now());
     let worked = run_thermometer(&device, &context, &mut outcome).await;
 
     if let Some(refusal) = worked.as_ref().err().and_then(Error::refusal) {
@@ -46,7 +50,8 @@ pub async fn reconcile(device: Arc<IotDevice>, context: Arc<Context>) -> Result<
 fn role(device: &IotDevice) -> Role {
     Role {
         common_name: device.name_any(),
-        usage: Usage::Client,
+        kind: Kind::Device,
+        csr: device.spec.csr.clone(),
         dns_names: Vec::new(),
         ip_addresses: Vec::new(),
     }

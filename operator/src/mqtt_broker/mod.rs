@@ -1,6 +1,7 @@
 //! `MqttBroker` → a Secret with a server certificate, and a Mosquitto that uses it.
 
 mod loaded;
+mod wanted;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,25 +13,31 @@ use api::{BrokerStatus, Loaded, MqttBroker, names};
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
-use pki::Usage;
 
-use crate::certificate::request::{Request, Role};
-use crate::certificate::{self, Outcome, report};
+use crate::certificate::request::{self, Request, Role};
+use crate::certificate::{self, Outcome, Standing, report};
 use crate::cluster::Written;
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::iot_device::revocation;
+use crate::key::Key;
+use crate::fleet;
 use crate::pods;
+use crate::roots::{Kind, UsableRoot};
+use self::wanted::Wanted;
 use crate::workloads::{broker_config, broker_deployment, broker_service, broker_storage};
 
-/// How often the broker is asked while it does not use its new certificate yet.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
-/// How long a new certificate may take to be in use: a mounted Secret is seen within 90 s even when nobody touches the pod.
+/// How often the broker is asked while it does not use yet what its Secret holds.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+/// How often it is asked when that takes longer than it should.
+const ASK_SELDOM: Duration = Duration::from_secs(15);
+/// How long it may take: a mounted Secret is seen within 90 s even when nobody touches the pod.
 const LOADED_WITHIN: Duration = Duration::from_secs(90);
 
 /// Makes `broker` what it should be.
 pub async fn reconcile(broker: Arc<MqttBroker>, context: Arc<Context>) -> Result<Action> {
     let asked = Request::parse(&*broker, role(&broker));
-    let Some(mut outcome) = certificate::keep_valid(&context, &*broker, asked).await? else {
+    let Some(mut outcome) = certificate::keep_valid(&context, &*broker, asked, Standing::InForce).await? else {
         return Ok(Action::await_change());
     };
     let before = broker.status.as_ref();
@@ -57,7 +64,8 @@ fn role(broker: &MqttBroker) -> Role {
     let service = names::owned::<MqttBroker>(&name);
     Role {
         common_name: format!("{name}.broker"),
-        usage: Usage::Server,
+        kind: Kind::Broker,
+        csr: None,
         dns_names: vec![
             names::broker_host(&name, &namespace),
             format!("{service}.{namespace}.svc"),
@@ -103,31 +111,71 @@ async fn run_mosquitto(
         }
         return Ok(());
     };
-    let address = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
-    let wanted = current.certificate.serial_number.as_str();
-    match loaded::ask(address.as_deref()).await {
+    let name = broker.name_any();
+    let namespace = broker.namespace().unwrap_or_default();
+    let Some(root) = request::root_of(context, &namespace, broker) else { return Ok(()) };
+    let sidecar = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
+    let wanted = Wanted::of(&current.certificate.serial_number, &root);
+    let answer = match &*loaded {
+        // A mounted Secret takes its time. A CRL proves itself, so the broker need not wait for it.
+        Some(loaded) if !wanted.crls_are_in(loaded) => {
+            loaded::push_crls(sidecar.as_deref(), &root.crls).await
+        }
+        _ => loaded::ask(sidecar.as_deref()).await,
+    };
+    match answer {
         Ok(answer) => {
             let problem = answer.problem.clone();
             *loaded = answer.into_status().or(loaded.take());
-            if loaded.as_ref().map(|loaded| loaded.serial_number.as_str()) != Some(wanted) {
-                let problem = problem.unwrap_or_else(|| format!("certificate {wanted} is not in use yet"));
-                not_loaded(outcome, current.certificate.not_before.0, &problem, now);
-            } else if let Some(problem) = problem {
-                outcome.degraded = Some(Verdict::yes(Reason::NotLoaded, problem));
-                outcome.retry_in = Some(outcome.retry_in.unwrap_or(LOADED_WITHIN).min(LOADED_WITHIN));
+            if let Some(loaded) = &*loaded
+                && context.fleet.note_loaded(&namespace, &name, loaded)
+            {
+                revocation::wake(context, &namespace);
+                context.triggers.departures();
+            }
+            match loaded.as_ref().map_or(Some("nothing is in use yet".to_owned()), |loaded| wanted.missing_in(loaded)) {
+                None => {
+                    context.waiting.over(&Key::of::<MqttBroker>(&namespace, &name));
+                    if let Some(problem) = problem {
+                        outcome.degraded = Some(Verdict::yes(Reason::NotLoaded, problem));
+                        ask_again_in(outcome, LOADED_WITHIN);
+                    }
+                }
+                Some(missing) => not_loaded(broker, context, outcome, &problem.unwrap_or(missing), now),
             }
         }
-        Err(problem) => not_loaded(outcome, current.certificate.not_before.0, &problem, now),
+        Err(problem) => not_loaded(broker, context, outcome, &problem, now),
     }
+    follow(broker, context, outcome, &root, now);
     Ok(())
 }
 
-/// A certificate that was just issued may take its time; after that it is worth telling.
-fn not_loaded(outcome: &mut Outcome, not_before: Timestamp, problem: &str, now: Timestamp) {
-    let late = now > not_before + pki::BACKDATE + LOADED_WITHIN;
+/// Hears what devices acknowledge at a broker that runs.
+fn follow(broker: &MqttBroker, context: &Context, outcome: &mut Outcome, root: &UsableRoot, now: Timestamp) {
+    let (namespace, name) = (broker.namespace().unwrap_or_default(), broker.name_any());
+    let Some(address) = fleet::address(broker) else { return };
+    match context.fleet.follow(&namespace, &name, &address, root, now) {
+        Ok(renew_at) => {
+            outcome.look_at = Some(outcome.look_at.map_or(renew_at, |look_at| look_at.min(renew_at)));
+        }
+        Err(problem) => {
+            tracing::warn!(%namespace, broker = %name, %problem, "no session with the broker");
+            outcome.degraded = Some(Verdict::yes(Reason::NotLoaded, problem));
+        }
+    }
+}
+
+/// What was written just now may take its time; after that it is worth telling.
+fn not_loaded(broker: &MqttBroker, context: &Context, outcome: &mut Outcome, problem: &str, now: Timestamp) {
+    let key = Key::of::<MqttBroker>(&broker.namespace().unwrap_or_default(), &broker.name_any());
+    let since = context.waiting.since(&key, now);
+    let late = now > since + LOADED_WITHIN;
     if late {
         outcome.degraded = Some(Verdict::yes(Reason::NotLoaded, format!("the running broker: {problem}")));
     }
-    let again = if late { ASK_AGAIN * 15 } else { ASK_AGAIN };
-    outcome.retry_in = Some(outcome.retry_in.unwrap_or(again).min(again));
+    ask_again_in(outcome, if late { ASK_SELDOM } else { ASK_AGAIN });
+}
+
+fn ask_again_in(outcome: &mut Outcome, wait: Duration) {
+    outcome.retry_in = Some(outcome.retry_in.unwrap_or(wait).min(wait));
 }

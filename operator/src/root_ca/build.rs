@@ -1,110 +1,100 @@
-//! What a root becomes: the Secret that is its ledger, and the `ConfigMap` that everybody may read.
+//! What a root becomes for others: the `ConfigMap` that everybody may read, and what those who need a certificate take.
 
 use std::collections::BTreeMap;
 
-use api::names;
-use api::{DeletionPolicy, RootCA};
-use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use api::{RootCA, RotationPhase, names};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
-use pki::{Crl, SigningRoot};
+use pki::{Crl, TrustBundle};
 
-use crate::roots::UsableRoot;
+use super::ledger::{Generation, Ledger};
+use super::rotation::{self, Evidence};
+use crate::roots::{Listing, Signer, Signing, Spread, UsableRoot};
 use crate::workloads::metadata::metadata;
-
-/// The type of a root's Secret: nothing mounts it, nothing but the operator understands it.
-const SECRET_TYPE: &str = "ca-iot.dev/root";
-const GENERATION: &str = "ca-iot.dev/generation";
-
-/// A root's key, its number, and its CRL: all that must survive.
-#[derive(Debug)]
-pub struct Ledger {
-    /// Counts from 1.
-    pub generation: u32,
-    /// Certificate and key.
-    pub signing: SigningRoot,
-    /// The CRL that was signed last.
-    pub crl: Option<Crl>,
-}
-
-/// Where the key of a generation is in the Secret.
-pub fn key_of(generation: u32) -> String {
-    format!("g{generation}.key")
-}
-
-fn certificate_of(generation: u32) -> String {
-    format!("g{generation}.crt")
-}
-
-fn crl_of(generation: u32) -> String {
-    format!("g{generation}.crl")
-}
-
-/// The Secret of `root`.
-pub fn secret(root: &RootCA, ledger: &Ledger) -> Secret {
-    let Ledger { generation, signing, crl } = ledger;
-    let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
-    let mut data = BTreeMap::from([
-        (certificate_of(*generation), bytes(&signing.certificate().to_pem())),
-        (key_of(*generation), bytes(&signing.key().to_pem())),
-    ]);
-    if let Some(crl) = crl {
-        data.insert(crl_of(*generation), bytes(&crl.to_pem()));
-    }
-    let mut metadata = metadata(root);
-    metadata.annotations = Some(BTreeMap::from([(GENERATION.to_owned(), generation.to_string())]));
-    if root.spec.deletion_policy == DeletionPolicy::Retain {
-        metadata.owner_references = None;
-    }
-    Secret { metadata, type_: Some(SECRET_TYPE.to_owned()), data: Some(data), ..Secret::default() }
-}
-
-/// Whether `stored` has everything that `wanted` has; the server adds to metadata.
-pub fn is_in_order(wanted: &Secret, stored: &Secret) -> bool {
-    let owners = |secret: &Secret| secret.owner_references().to_vec();
-    wanted.data == stored.data
-        && owners(wanted) == owners(stored)
-        && wanted.labels().iter().all(|(key, value)| stored.labels().get(key) == Some(value))
-        && wanted.annotations().iter().all(|(key, value)| stored.annotations().get(key) == Some(value))
-}
-
-/// Reads a ledger back. The error says which part is wrong.
-pub fn read(secret: &Secret) -> Result<Ledger, String> {
-    let generation = secret.annotations().get(GENERATION).and_then(|text| text.parse().ok());
-    let generation: u32 = generation.ok_or_else(|| format!("the annotation {GENERATION} is missing"))?;
-    let part = |key: String| {
-        let bytes =
-            secret.data.as_ref().and_then(|data| data.get(&key)).ok_or(format!("{key} is missing"))?;
-        std::str::from_utf8(&bytes.0).map_err(|_| format!("{key} is not PEM"))
-    };
-    let signing = SigningRoot::load(part(certificate_of(generation))?, part(key_of(generation))?)
-        .map_err(|problem| format!("generation {generation}: {problem}"))?;
-    // A CRL that cannot be read is signed anew; its number is then not known, so it must not be lost silently.
-    let crl = match part(crl_of(generation)) {
-        Ok(text) => {
-            Some(Crl::from_pem(text).map_err(|problem| format!("{}: {problem}", crl_of(generation)))?)
-        }
-        Err(_) => None,
-    };
-    Ok(Ledger { generation, signing, crl })
-}
 
 /// What everybody may read: the roots to trust.
 pub fn trust(root: &RootCA, ledger: &Ledger) -> ConfigMap {
     let metadata = ObjectMeta { name: Some(names::trust(&root.name_any())), ..metadata(root) };
-    let data = BTreeMap::from([("ca.crt".to_owned(), ledger.signing.certificate().to_pem())]);
+    let data = BTreeMap::from([("ca.crt".to_owned(), bundle(ledger))]);
     ConfigMap { metadata, data: Some(data), ..ConfigMap::default() }
 }
 
-/// What those who need a certificate take.
-pub fn usable(root: &RootCA, ledger: Ledger) -> UsableRoot {
-    let crls = ledger.crl.as_ref().map(Crl::to_pem).unwrap_or_default();
+/// What those who need a certificate take. `before`: what they have taken until now; `own_url`: where the operator serves CRLs.
+pub fn usable(
+    root: &RootCA,
+    ledger: &Ledger,
+    evidence: &Evidence,
+    before: Option<&UsableRoot>,
+    signed_at: Option<Timestamp>,
+    own_url: Option<&str>,
+) -> UsableRoot {
+    let trusted = ledger.trusted();
     UsableRoot {
-        generation: ledger.generation,
-        bundle: ledger.signing.certificate().to_pem(),
-        crls,
-        crl_distribution_url: root.spec.crl.distribution_url.clone(),
-        signing: ledger.signing,
+        name: root.name_any(),
+        generations: trusted.iter().map(|generation| signer(root, generation, own_url)).collect(),
+        signing: signing(root, ledger, evidence),
+        bundle: bundle(ledger),
+        crls: trusted.iter().filter_map(|generation| generation.crl.as_ref()).map(Crl::to_pem).collect(),
+        revoked: trusted.iter().flat_map(|generation| listings(generation, before)).collect(),
+        signed_at: signed_at.or_else(|| before.and_then(|before| before.signed_at)),
     }
 }
+
+/// Who signs for whom, in the present phase.
+fn signing(root: &RootCA, ledger: &Ledger, evidence: &Evidence) -> Signing {
+    let (old, new) = (ledger.generations[0].number, ledger.latest().number);
+    let everybody = |number| Signing { brokers: number, dashboards: number, devices: number, spread: None };
+    let Some(rotation) = &ledger.notes.rotation else { return everybody(new) };
+    match rotation.phase {
+        RotationPhase::Distributing => everybody(old),
+        RotationPhase::SwitchingServers => {
+            let brokers_serve_it = evidence.brokers.iter().all(|broker| broker.serves_new);
+            Signing { dashboards: if brokers_serve_it { new } else { old }, brokers: new, ..everybody(old) }
+        }
+        RotationPhase::Reissuing => {
+            let over = rotation::spread(&root.spec, evidence.devices.len());
+            Signing { spread: Some(Spread { since: rotation.since, over }), ..everybody(new) }
+        }
+        RotationPhase::Draining | RotationPhase::Retiring => everybody(new),
+    }
+}
+
+fn signer(root: &RootCA, generation: &Generation, own_url: Option<&str>) -> Signer {
+    let Generation { number, signing, crl, .. } = generation;
+    let (namespace, name) = (root.namespace().unwrap_or_default(), root.name_any());
+    let own_url = || own_url.map(|base| format!("{base}/crl/{namespace}/{name}.g{number}.crl"));
+    Signer {
+        number: *number,
+        signing: signing.clone(),
+        crl_number: crl.as_ref().map_or(0, Crl::number),
+        crl_distribution_url: root.spec.crl.distribution_url.clone().or_else(own_url),
+    }
+}
+
+/// A generation that signs for nobody but a probe.
+pub fn signer_of(generation: &Generation) -> Signer {
+    let Generation { number, signing, .. } = generation;
+    Signer { number: *number, signing: signing.clone(), crl_number: 0, crl_distribution_url: None }
+}
+
+fn bundle(ledger: &Ledger) -> String {
+    TrustBundle::new(ledger.trusted().iter().map(|generation| generation.signing.certificate().clone())).to_pem()
+}
+
+/// What the CRL of `generation` lists. Which CRL was the first to list it is remembered as long as this process lives.
+fn listings(
+    generation: &Generation,
+    before: Option<&UsableRoot>,
+) -> impl Iterator<Item = (pki::SerialNumber, Listing)> {
+    generation.crl.iter().flat_map(move |crl| {
+        crl.revoked().map(move |entry| {
+            let now = Listing { reason: entry.reason, generation: generation.number, crl_number: crl.number() };
+            let known = before.and_then(|before| before.revoked.get(entry.serial));
+            let known = known.filter(|known| known.reason == now.reason && known.generation == now.generation);
+            (entry.serial, known.unwrap_or(now))
+        })
+    })
+}
+

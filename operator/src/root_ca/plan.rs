@@ -1,5 +1,6 @@
 //! What is to be done about a root, and why. Pure: time is an argument.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use api::conditions::{Reason, Verdict};
@@ -7,10 +8,12 @@ use api::{DeviceSubject, RootCA, RootCASpec};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
-use pki::{Crl, CrlContents, RevokedCertificate, RootProfile, SigningRoot, Subject};
+use pki::{Crl, CrlContents, RootProfile, SerialNumber, SigningRoot, Subject};
 
-use super::build::{self, Ledger};
+use super::ledger::{self, Generation, Ledger};
 use super::observe::{Import, Observed};
+use super::revocation::{Due, Entries, entries};
+use super::rotation;
 
 /// What is to be done about the signing key.
 pub enum KeyPlan {
@@ -48,16 +51,20 @@ pub enum CrlPlan {
     Sign {
         /// What it says.
         contents: CrlContents,
+        /// When the certificates that it lists end.
+        ends: BTreeMap<SerialNumber, Timestamp>,
         /// Why.
         because: String,
     },
+    /// Sign the next one, but not yet: more may come, and every broker reloads for each.
+    Later {
+        /// How much later.
+        wait: Duration,
+    },
 }
 
-/// RFC 5280, 3.3: an entry stays on at least one list after the certificate's end. How long it is unknown here, so
-/// entries stay until the ledger lets them go.
-fn carried_over(crl: &Crl) -> Vec<RevokedCertificate> {
-    crl.revoked().copied().collect()
-}
+/// How far apart CRLs are signed at the least.
+const APART: Duration = Duration::from_millis(1500);
 
 /// What is to be done about the signing key.
 pub fn key(spec: &RootCASpec, observed: &Observed, now: Timestamp) -> KeyPlan {
@@ -79,12 +86,12 @@ pub fn key(spec: &RootCASpec, observed: &Observed, now: Timestamp) -> KeyPlan {
 /// A root that is there is used as long as it is valid; only one that has expired gives way to a new generation.
 fn stored_key(secret: &Secret, now: Timestamp) -> KeyPlan {
     let name = secret.name_any();
-    match build::read(secret) {
-        Ok(ledger) => match ledger.signing.check_dates(now) {
+    match ledger::read(secret) {
+        Ok(ledger) => match ledger.latest().signing.check_dates(now) {
             Ok(()) => KeyPlan::Use { ledger: Box::new(ledger) },
             Err(pki::DateError::Expired { not_after }) => KeyPlan::Generate {
-                generation: ledger.generation + 1,
-                because: format!("generation {} expired at {not_after}", ledger.generation),
+                generation: ledger.latest().number + 1,
+                because: format!("generation {} expired at {not_after}", ledger.latest().number),
             },
             Err(problem) => KeyPlan::Refuse {
                 verdict: Verdict::no(Reason::WaitingForRoot, format!("the root in Secret {name} {problem}")),
@@ -104,7 +111,8 @@ fn stored_key(secret: &Secret, now: Timestamp) -> KeyPlan {
     }
 }
 
-fn import(from: &Import, spec: &RootCASpec, now: Timestamp) -> Result<SigningRoot, String> {
+/// The CA to adopt; the error says which field and what is wrong.
+pub fn import(from: &Import, spec: &RootCASpec, now: Timestamp) -> Result<SigningRoot, String> {
     let field = "spec.importFrom.secretName";
     let secret = match from {
         Import::Missing { name } => {
@@ -147,28 +155,45 @@ pub fn profile(root: &RootCA, generation: u32) -> Result<RootProfile, Verdict> {
     Ok(profile)
 }
 
-/// What is to be done about the CRL: one from the first second, signed anew at half of its life.
-pub fn crl(spec: &RootCASpec, stored: Option<&Crl>, now: Timestamp) -> CrlPlan {
+/// What is to be done about the CRL of `generation`: one from the first second, signed anew at half of its life and for whatever is
+/// `due`. `signed_at`: when one was signed last.
+pub fn crl(
+    spec: &RootCASpec,
+    generation: &Generation,
+    due: &[Due],
+    signed_at: Option<Timestamp>,
+    now: Timestamp,
+) -> CrlPlan {
     let valid_for = Duration::from(spec.crl.valid_for);
-    let (number, revoked, because) = match stored {
-        None => (1, Vec::new(), "there is none yet".to_owned()),
-        Some(crl) if half_life(crl) <= now => {
-            let because = format!("half of the life of number {} has passed", crl.number());
-            (crl.number() + 1, carried_over(crl), because)
+    let Entries { revoked, ends, news } = entries(generation, due, now);
+    let (number, because) = match &generation.crl {
+        None => (1, "there is none yet".to_owned()),
+        Some(crl) => {
+            let because = if half_life(crl) <= now {
+                format!("half of the life of number {} has passed", crl.number())
+            } else if crl.next_update() > now + valid_for + Duration::from_secs(1) {
+                "spec.crl.validFor became shorter".to_owned()
+            } else if let Some(news) = news {
+                if let Some(earliest) = signed_at.map(|at| at + APART).filter(|earliest| *earliest > now) {
+                    let wait = Duration::try_from(earliest.duration_since(now)).unwrap_or_default();
+                    return CrlPlan::Later { wait };
+                }
+                news
+            } else {
+                return CrlPlan::Keep;
+            };
+            (crl.number() + 1, because)
         }
-        // A shorter life was asked for since.
-        Some(crl) if crl.next_update() > now + valid_for + Duration::from_secs(1) => {
-            (crl.number() + 1, carried_over(crl), "spec.crl.validFor became shorter".to_owned())
-        }
-        Some(_) => return CrlPlan::Keep,
     };
-    CrlPlan::Sign { contents: CrlContents { number, valid_for, revoked }, because }
+    CrlPlan::Sign { contents: CrlContents { number, valid_for, revoked }, ends, because }
 }
 
-/// How long until the CRL is to be signed anew, or the root has expired.
-pub fn next_due(_spec: &RootCASpec, ledger: &Ledger, now: Timestamp) -> Duration {
-    let crl = ledger.crl.as_ref().map(half_life);
-    let due = crl.into_iter().chain([ledger.signing.certificate().not_after()]).min().unwrap_or(now);
+/// How long until a CRL is to be signed anew, the root is to be replaced, or it has expired.
+pub fn next_due(spec: &RootCASpec, ledger: &Ledger, now: Timestamp) -> Duration {
+    let crls = ledger.trusted().iter().filter_map(|generation| generation.crl.as_ref()).map(half_life);
+    let ends = ledger.generations.iter().map(|generation| generation.signing.certificate().not_after());
+    let replaced = ledger.notes.rotation.is_none().then(|| rotation::due_at(spec, ledger.latest()));
+    let due = crls.chain(ends).chain(replaced).min().unwrap_or(now);
     Duration::try_from(due.duration_since(now)).unwrap_or_default() + Duration::from_millis(1100)
 }
 
@@ -180,17 +205,18 @@ fn half_life(crl: &Crl) -> Timestamp {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use api::{Crl as CrlSpec, RootSubject};
     use pki::SerialNumber;
 
     use super::*;
+    use crate::root_ca::ledger::Notes;
 
-    fn at(second: i64) -> Timestamp {
+    pub(in crate::root_ca) fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + second).unwrap()
     }
 
-    fn spec(valid_for: u64) -> RootCASpec {
+    pub(in crate::root_ca) fn spec(valid_for: u64) -> RootCASpec {
         RootCASpec {
             subject: RootSubject { common_name: "Test".into(), attributes: DeviceSubject::default() },
             key_algorithm: pki::KeyAlgorithm::EcdsaP256,
@@ -202,37 +228,58 @@ mod tests {
         }
     }
 
-    fn ledger(generation: u32, now: Timestamp) -> Ledger {
-        let profile = profile(&RootCA::new("r", spec(600)), generation).unwrap();
+    /// A generation that lives for two hours from `now`.
+    pub(in crate::root_ca) fn generation(number: u32, now: Timestamp) -> Generation {
+        let profile = profile(&RootCA::new("r", spec(600)), number).unwrap();
         let signing = SigningRoot::generate(&profile, SerialNumber::from_random([7; 20]), now).unwrap();
-        Ledger { generation, signing, crl: None }
+        Generation::new(number, signing)
+    }
+
+    fn ledger(number: u32, now: Timestamp) -> Ledger {
+        Ledger { generations: vec![generation(number, now)], notes: Notes::default() }
     }
 
     #[test]
     fn the_crl_is_signed_at_once_and_then_at_half_of_its_life_with_rising_numbers() {
         let mut ledger = ledger(1, at(0));
-        let CrlPlan::Sign { contents, .. } = crl(&spec(600), None, at(0)) else { panic!("no CRL") };
-        assert_eq!(contents.number, 1);
-        ledger.crl = Some(ledger.signing.sign_crl(&contents, at(0)).unwrap());
-        assert!(matches!(crl(&spec(600), ledger.crl.as_ref(), at(299)), CrlPlan::Keep));
-        let CrlPlan::Sign { contents, .. } = crl(&spec(600), ledger.crl.as_ref(), at(300)) else {
-            panic!("lapses")
+        let sign = |plan| match plan {
+            CrlPlan::Sign { contents, .. } => contents,
+            CrlPlan::Keep | CrlPlan::Later { .. } => panic!("no CRL"),
         };
-        assert_eq!(contents.number, 2);
+        let contents = sign(crl(&spec(600), &ledger.generations[0], &[], None, at(0)));
+        assert_eq!(contents.number, 1);
+        ledger.generations[0].crl = Some(ledger.latest().signing.sign_crl(&contents, at(0)).unwrap());
+        let it = &ledger.generations[0];
+        assert!(matches!(crl(&spec(600), it, &[], None, at(299)), CrlPlan::Keep));
+        assert_eq!(sign(crl(&spec(600), it, &[], None, at(300))).number, 2);
         assert_eq!(next_due(&spec(600), &ledger, at(0)).as_secs(), 301);
-        assert!(
-            matches!(crl(&spec(120), ledger.crl.as_ref(), at(1)), CrlPlan::Sign { .. }),
-            "a shorter life counts at once"
-        );
+        assert_eq!(sign(crl(&spec(120), it, &[], None, at(1))).number, 2, "a shorter life counts at once");
     }
 
     #[test]
-    fn a_valid_root_is_kept_and_only_an_expired_one_gives_way() {
+    fn many_revocations_at_once_are_one_crl() {
+        let mut it = generation(1, at(0));
+        let contents = CrlContents { number: 1, valid_for: Duration::from_mins(10), revoked: Vec::new() };
+        it.crl = Some(it.signing.sign_crl(&contents, at(0)).unwrap());
+        let due = [7, 8].map(|n| Due {
+            serial: SerialNumber::from_random([n; 20]),
+            not_after: at(1000),
+            generation: Some(1),
+            reason: pki::RevocationReason::KeyCompromise,
+        });
+        let plan = crl(&spec(600), &it, &due, None, at(10));
+        assert!(matches!(plan, CrlPlan::Sign { contents, .. } if contents.revoked.len() == 2));
+        let plan = crl(&spec(600), &it, &due, Some(at(9)), at(10));
+        assert!(matches!(plan, CrlPlan::Later { wait } if wait == Duration::from_millis(500)));
+    }
+
+    #[test]
+    fn a_valid_root_is_kept_and_only_an_expired_one_gives_way_at_once() {
         let ledger = ledger(3, at(0));
-        let secret = build::secret(&RootCA::new("r", spec(600)), &ledger);
+        let secret = ledger::secret(&RootCA::new("r", spec(600)), &ledger);
         let observed = |secret: &Secret| Observed { secret: Some(secret.clone()), import: None };
         assert!(
-            matches!(key(&spec(600), &observed(&secret), at(7000)), KeyPlan::Use { ledger } if ledger.generation == 3)
+            matches!(key(&spec(600), &observed(&secret), at(7000)), KeyPlan::Use { ledger } if ledger.latest().number == 3)
         );
         assert!(matches!(
             key(&spec(600), &observed(&secret), at(7300)),
@@ -243,8 +290,8 @@ mod tests {
     #[test]
     fn a_stored_root_that_cannot_be_read_is_refused_and_not_replaced() {
         let ledger = ledger(1, at(0));
-        let mut secret = build::secret(&RootCA::new("r", spec(600)), &ledger);
-        secret.data.as_mut().unwrap().insert(build::key_of(1), k8s_openapi::ByteString(b"garbage".to_vec()));
+        let mut secret = ledger::secret(&RootCA::new("r", spec(600)), &ledger);
+        secret.data.as_mut().unwrap().insert(ledger::key_of(1), k8s_openapi::ByteString(b"garbage".to_vec()));
         let observed = Observed { secret: Some(secret), import: None };
         let KeyPlan::Refuse { verdict, .. } = key(&spec(600), &observed, at(0)) else {
             panic!("not refused")

@@ -8,3 +8,4 @@ mod crashes;
 mod refusals;
 mod roots;
 mod support;
+mod withdrawals;

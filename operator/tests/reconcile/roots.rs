@@ -99,7 +99,7 @@ async fn two_operators_at_once_make_one_root() {
     assert_eq!(site.file("rootca-root-ca", "g1.key"), key);
     let roots = [&one, &other].map(|operator| {
         match operator.context.roots.look_up(crate::support::NAMESPACE, "root-ca") {
-            operator::roots::Lookup::Usable(root) => root.signing.certificate().fingerprint(),
+            operator::roots::Lookup::Usable(root) => root.active().signing.certificate().fingerprint(),
             other => panic!("{other:?}"),
         }
     });

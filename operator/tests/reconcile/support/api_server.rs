@@ -380,6 +380,8 @@ impl State {
         let mut object = self.objects.get(path).cloned().unwrap_or_else(|| panic!("no {path:?}"));
         change(&mut object.value);
         object.updated = object.value.clone();
+        // Who writes an object does not write its status with it.
+        object.updated.as_object_mut().unwrap().remove("status");
         self.store(path, object, false).unwrap();
     }
 

@@ -25,6 +25,8 @@ pub(crate) const NAMESPACE: &str = "plant";
 pub(crate) struct Site {
     pub(crate) server: ApiServer,
     now: Arc<Mutex<Timestamp>>,
+    /// What brokers say to whoever connects.
+    pub(crate) connect: ::operator::fleet::Connect,
     /// Where its part of the log begins.
     log_from: usize,
 }
@@ -36,19 +38,24 @@ impl Site {
     pub(crate) fn new() -> Self {
         log::capture();
         let now = "2026-03-01T12:00:00.4Z".parse().unwrap();
-        Self { server: ApiServer::default(), now: Arc::new(Mutex::new(now)), log_from: log::length() }
+        Self {
+            server: ApiServer::default(),
+            now: Arc::new(Mutex::new(now)),
+            connect: Arc::new(|_, _| Box::pin(async { Ok(()) })),
+            log_from: log::length(),
+        }
     }
 
     /// Another site, where all is the same but the future.
     pub(crate) fn copy(&self) -> Self {
         let now = Arc::new(Mutex::new(self.now()));
-        Self { server: self.server.copy(), now, log_from: self.log_from }
+        Self { server: self.server.copy(), now, connect: Arc::clone(&self.connect), log_from: self.log_from }
     }
 
     /// An operator that has just started, and knows what a first list tells.
     pub(crate) fn operator(&self) -> Operator {
         let now = Arc::clone(&self.now);
-        Operator::start(&self.server, Arc::new(move || *now.lock().unwrap()))
+        Operator::start(&self.server, Arc::new(move || *now.lock().unwrap()), Arc::clone(&self.connect))
     }
 
     pub(crate) fn now(&self) -> Timestamp {

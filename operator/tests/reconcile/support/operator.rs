@@ -15,14 +15,15 @@ use kube::{Resource, ResourceExt as _};
 use operator::certificate::Verified;
 use operator::children::{Child, Children};
 use operator::cluster::{Cluster, Note};
-use operator::context::{Backoff, Clock, Context, Objects};
+use operator::context::{Backoff, Clock, Context, Objects, Waiting};
 use operator::error::Result;
+use operator::fleet::{Connect, Fleet};
 use operator::key::Key;
 use operator::metrics::Metrics;
 use operator::roots::Roots;
 use operator::triggers::{Queues, Triggers};
 use operator::workloads::Images;
-use operator::{dashboard, iot_device, mqtt_broker, root_ca};
+use operator::{dashboard, departures, iot_device, mqtt_broker, root_ca};
 use prometheus_client::registry::Registry;
 use serde::de::DeserializeOwned;
 
@@ -51,7 +52,7 @@ struct Watches {
 // === impl Operator ===
 
 impl Operator {
-    pub(crate) fn start(server: &ApiServer, clock: Clock) -> Self {
+    pub(crate) fn start(server: &ApiServer, clock: Clock, connect: Connect) -> Self {
         let children = Arc::new(Children::default());
         let (roots, root_writer) = reflector::store();
         let (devices, device_writer) = reflector::store();
@@ -68,11 +69,14 @@ impl Operator {
             children,
             objects: Objects::new(roots, devices, brokers, dashboards),
             roots: Roots::new(triggers.clone()),
+            fleet: Arc::new(Fleet::new(triggers.clone(), connect)),
+            crl_url: None,
             triggers,
             verified: Verified::default(),
             images: images(),
             backoff: Backoff::default(),
             retries: Backoff::default(),
+            waiting: Waiting::default(),
             metrics: Metrics::register(&mut Registry::default()),
             clock,
         };
@@ -102,7 +106,7 @@ impl Operator {
             }
         }
         let requests = self.server.take_requests();
-        let last: Vec<_> = requests.iter().rev().take(10).rev().collect();
+        let last: Vec<_> = requests.iter().rev().take(10).rev().map(|r| format!("{r}: {:?} {}", r.code, r.body)).collect();
         panic!("it does not come to rest ({failure:?}): {last:#?}");
     }
 
@@ -121,6 +125,8 @@ impl Operator {
         for device in self.server.all::<IotDevice>() {
             self.look_at_device(&device.name_any()).await?;
         }
+        self.watch();
+        departures::see_off(&self.context).await;
         Ok(())
     }
 
