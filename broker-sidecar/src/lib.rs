@@ -16,6 +16,7 @@
 //! - `place`: one set after the other into `run`, each in one step.
 //! - `proof`: a handshake that shows which certificate is served.
 //! - `sidecar`: the loop that does the above.
+//! - `pushed`: revocation lists that the operator hands over, because a mount is slow to change.
 //! - `http`: what others may ask.
 
 mod acl;
@@ -26,12 +27,14 @@ mod place;
 mod plan;
 mod process;
 mod proof;
+mod pushed;
 mod set;
 mod sidecar;
 mod status;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -68,9 +71,10 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let (publish, published) = watch::channel(status::Status::default());
-    let sidecar = sidecar::Sidecar::new(config, publish)?;
+    let pushed = Arc::new(pushed::Pushed::default());
+    let sidecar = sidecar::Sidecar::new(config, publish, Arc::clone(&pushed))?;
     tokio::select! {
-        served = http::serve(listener, published) => Ok(served?),
+        served = http::serve(listener, published, pushed) => Ok(served?),
         () = sidecar.run() => Ok(()),
         () = shutdown => {
             tracing::info!("told to stop");

@@ -1,12 +1,13 @@
 //! The loop: look, plan, act, tell.
 
 use std::fs;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use crate::Config;
@@ -16,6 +17,7 @@ use crate::place;
 use crate::plan::{Action, Because, Known, Reload, Seen, plan};
 use crate::process::{self, Process};
 use crate::proof::Prover;
+use crate::pushed::Pushed;
 use crate::set::Set;
 use crate::status::{Loaded, Status};
 
@@ -29,6 +31,9 @@ pub(crate) struct Sidecar {
     config: Config,
     prover: Prover,
     publish: watch::Sender<Status>,
+    pushed: Arc<Pushed>,
+    /// Of what was handed over, as much as the last verdict knew.
+    judged: u64,
     mounted_set: Mounted<Set>,
     mounted_acl: Mounted<Acl>,
     /// The set in place.
@@ -59,11 +64,17 @@ struct Proved {
 // === impl Sidecar ===
 
 impl Sidecar {
-    pub(crate) fn new(config: Config, publish: watch::Sender<Status>) -> anyhow::Result<Self> {
+    pub(crate) fn new(
+        config: Config,
+        publish: watch::Sender<Status>,
+        pushed: Arc<Pushed>,
+    ) -> anyhow::Result<Self> {
         let mut sidecar = Self {
             prover: Prover::new(config.broker)?,
             config,
             publish,
+            pushed,
+            judged: 0,
             mounted_set: Mounted::new("Secret"),
             mounted_acl: Mounted::new("ACL"),
             set: None,
@@ -85,7 +96,8 @@ impl Sidecar {
             let action = plan(&self.known, &seen, now, self.config.reload_every);
             let done = match action {
                 Action::Wait => {
-                    sleep(LOOK_EVERY).await;
+                    // Either is a reason to look.
+                    let _ = timeout(LOOK_EVERY, self.pushed.news()).await;
                     continue;
                 }
                 Action::PlaceSet => self.place_set(),
@@ -105,6 +117,8 @@ impl Sidecar {
             && let Ok(set) = Set::check(files, now)
         {
             info!("set {set} is in place already");
+            // Its lists may be later than those that are mounted.
+            self.pushed.take(pki::Crl::all_from_pem(&set.files().crls).unwrap_or_default());
             self.has_in_place(set);
         }
         if let Ok(acl) = fs::read_to_string(self.config.run.join("acl")) {
@@ -114,8 +128,14 @@ impl Sidecar {
 
     fn look(&mut self, now: Timestamp) -> Seen {
         let Config { pki, acl_source, proc, .. } = &self.config;
+        let pushed = &self.pushed;
+        if self.judged != pushed.version() {
+            self.judged = pushed.version();
+            self.mounted_set.stamp = None;
+        }
         self.mounted_set.judge(Stamp::of_set(pki), now, || {
-            let files = Files::read(pki).map_err(|error| error.to_string())?;
+            let mut files = Files::read(pki).map_err(|error| error.to_string())?;
+            files.crls = pushed.latest(&files.crls, &files.roots, now);
             Set::check(files, now).map_err(|error| error.to_string())
         });
         self.mounted_acl.judge(Stamp::of_file(acl_source), now, || {

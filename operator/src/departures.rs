@@ -123,7 +123,13 @@ async fn see_one_off(context: &Arc<Context>, it: &Departed, now: Timestamp) -> R
 }
 
 /// Whether no session of `it` is left at any broker of its namespace.
-fn is_cut(context: &Arc<Context>, it: &Departed, root: &UsableRoot, because: (u32, u64), now: Timestamp) -> bool {
+fn is_cut(
+    context: &Arc<Context>,
+    it: &Departed,
+    root: &UsableRoot,
+    because: (u32, u64),
+    now: Timestamp,
+) -> bool {
     let (generation, number) = because;
     let signer = root.generations.iter().find(|signer| signer.number == generation);
     // A root that is trusted no more lets nobody in.

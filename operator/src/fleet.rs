@@ -34,7 +34,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const CUT_AGAIN: Duration = Duration::from_secs(2);
 
 /// Connects to a broker as somebody, and leaves: see [`link::take_over`].
-pub type Connect = Arc<dyn Fn(BrokerAddress, Identity) -> BoxFuture<'static, Result<(), Failure>> + Send + Sync>;
+pub type Connect =
+    Arc<dyn Fn(BrokerAddress, Identity) -> BoxFuture<'static, Result<(), Failure>> + Send + Sync>;
 
 /// A namespace, and the name of a device or broker in it.
 type Place = (String, String);
@@ -107,9 +108,9 @@ impl Fleet {
     }
 
     /// A device has acknowledged its certificate and its roots.
-    pub fn note_acknowledgement(&self, namespace: &str, device: &str, it: CertificateAcknowledgement) {
+    pub fn note_acknowledgement(&self, namespace: &str, device: &str, it: &CertificateAcknowledgement) {
         let before = lock(&self.acknowledged).insert(place(namespace, device), it.clone());
-        if before.as_ref() != Some(&it) {
+        if before.as_ref() != Some(it) {
             self.triggers.acknowledged(namespace);
         }
     }
@@ -273,7 +274,7 @@ impl Fleet {
                         continue;
                     };
                     match CertificateAcknowledgement::parse(&message.payload) {
-                        Ok(it) => self.note_acknowledgement(&namespace, device, it),
+                        Ok(it) => self.note_acknowledgement(&namespace, device, &it),
                         Err(problem) => {
                             tracing::debug!(%namespace, %broker, %device, %problem, "an acknowledgement is not one");
                         }
@@ -300,7 +301,6 @@ impl Fleet {
 pub fn address(broker: &MqttBroker) -> Option<BrokerAddress> {
     crate::workloads::broker_service::address(broker).parse().ok()
 }
-
 
 /// A client certificate for `name` that is used by this process alone.
 fn identity(

@@ -72,7 +72,8 @@ impl Triggers {
         let ((brokers, brokers_queue), (dashboards, dashboards_queue)) =
             (mpsc::unbounded(), mpsc::unbounded());
         let (departures, departures_queue) = mpsc::unbounded();
-        let ((counts, counts_queue), (revocations, revocations_queue)) = (mpsc::unbounded(), mpsc::unbounded());
+        let ((counts, counts_queue), (revocations, revocations_queue)) =
+            (mpsc::unbounded(), mpsc::unbounded());
         let queues = Queues {
             roots: roots_queue,
             devices: devices_queue,
@@ -169,11 +170,7 @@ impl Triggers {
 }
 
 /// Wakes the roots of a namespace `after` the first of many pieces of news.
-async fn gather(
-    mut news: UnboundedReceiver<String>,
-    roots: UnboundedSender<Trigger>,
-    after: Duration,
-) {
+async fn gather(mut news: UnboundedReceiver<String>, roots: UnboundedSender<Trigger>, after: Duration) {
     while let Some(first) = news.next().await {
         tokio::time::sleep(after).await;
         let mut namespaces = BTreeSet::from([first]);

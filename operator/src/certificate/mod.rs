@@ -252,14 +252,15 @@ async fn issue<K: Holder>(
         }))
     };
     let signed = tokio::task::spawn_blocking(sign).await;
-    let (key, certificate) = match signed.map_err(|_| Error::Cancelled { action: "issue a certificate" })?? {
-        Ok(pair) => pair,
-        Err(problem) => {
-            let retry_in = context.backoff.failed(&own_key_of(holder), FIRST_RETRY);
-            let current = stored.and_then(|stored| stored.current(request, &seed(holder)));
-            return Ok(failed(holder, &problem, current, retry_in, now));
-        }
-    };
+    let (key, certificate) =
+        match signed.map_err(|_| Error::Cancelled { action: "issue a certificate" })?? {
+            Ok(pair) => pair,
+            Err(problem) => {
+                let retry_in = context.backoff.failed(&own_key_of(holder), FIRST_RETRY);
+                let current = stored.and_then(|stored| stored.current(request, &seed(holder)));
+                return Ok(failed(holder, &problem, current, retry_in, now));
+            }
+        };
 
     let current = Current::new(&certificate, request, signer.number, holder, stored, now);
     let pem: Option<Zeroizing<String>> = key.as_ref().map(PrivateKey::to_pem);
@@ -298,7 +299,10 @@ async fn write<K: Holder>(
     let exists = match stored {
         // The type of a Secret cannot be changed. What its ledger told is in the status, and in the new one.
         Some(stored) if stored.is_of_another_type(request) => {
-            context.cluster.delete::<Secret>(&secret.namespace().unwrap_or_default(), &secret.name_any()).await?;
+            context
+                .cluster
+                .delete::<Secret>(&secret.namespace().unwrap_or_default(), &secret.name_any())
+                .await?;
             None
         }
         other => other,

@@ -49,7 +49,8 @@ pub fn look_again_in(outcome: &Outcome, now: Timestamp) -> Option<Duration> {
         // Just past it: whole seconds are not over at their beginning.
         Duration::try_from(moment.duration_since(now)).unwrap_or_default() + Duration::from_millis(1100)
     });
-    let asked = outcome.look_at.map(|moment| Duration::try_from(moment.duration_since(now)).unwrap_or_default());
+    let asked =
+        outcome.look_at.map(|moment| Duration::try_from(moment.duration_since(now)).unwrap_or_default());
     until.chain(outcome.retry_in).chain(asked).min()
 }
 

@@ -153,7 +153,11 @@ impl Request {
 }
 
 /// The root that signs for `holder`, if it can.
-pub fn root_of<K: CertificateHolder>(context: &Context, namespace: &str, holder: &K) -> Option<Arc<UsableRoot>> {
+pub fn root_of<K: CertificateHolder>(
+    context: &Context,
+    namespace: &str,
+    holder: &K,
+) -> Option<Arc<UsableRoot>> {
     let name = match &holder.certificate_spec().root_ca_ref {
         Some(reference) => reference.name.clone(),
         None => only_root(&context.objects.roots, namespace).ok()?,

@@ -19,7 +19,8 @@ use crate::workloads::{broker_service, dashboard_access, dashboard_deployment, d
 /// Makes `dashboard` what it should be.
 pub async fn reconcile(dashboard: Arc<Dashboard>, context: Arc<Context>) -> Result<Action> {
     let asked = Request::parse(&*dashboard, role(&dashboard));
-    let Some(mut outcome) = certificate::keep_valid(&context, &*dashboard, asked, Standing::InForce).await? else {
+    let Some(mut outcome) = certificate::keep_valid(&context, &*dashboard, asked, Standing::InForce).await?
+    else {
         return Ok(Action::await_change());
     };
     let worked = run_page(&dashboard, &context, &mut outcome).await;

@@ -97,20 +97,23 @@ fn withdraw(
         let number = crls.entry(listing.generation).or_default();
         *number = listing.crl_number.max(*number);
     }
-    let because = crls.iter().next_back().map(|(generation, number)| (*generation, *number)).unwrap_or_default();
+    let because =
+        crls.iter().next_back().map(|(generation, number)| (*generation, *number)).unwrap_or_default();
     if it.listed_at.is_none() {
         it.crl_number = i64::try_from(because.1).ok();
         it.listed_at = Some(to_the_millisecond(now));
-        outcome.notes.push(note(if reason == hold { "Suspended" } else { "Revoked" }, format!(
-            "{} certificates are on CRL {} of generation {} ({reason})",
-            serials.len(),
-            because.1,
-            because.0
-        )));
+        outcome.notes.push(note(
+            if reason == hold { "Suspended" } else { "Revoked" },
+            format!(
+                "{} certificates are on CRL {} of generation {} ({reason})",
+                serials.len(),
+                because.1,
+                because.0
+            ),
+        ));
     }
-    let broker = match context.objects.broker(&namespace, device.spec.broker_ref.as_ref()) {
-        Ok(broker) => broker,
-        Err(_) => return Some(it),
+    let Ok(broker) = context.objects.broker(&namespace, device.spec.broker_ref.as_ref()) else {
+        return Some(it);
     };
     if it.loaded_at.is_none() {
         if !has_loaded(context, &broker, &root, &crls) {

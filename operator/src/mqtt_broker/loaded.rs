@@ -50,7 +50,8 @@ async fn send(
     let address = address.ok_or("its pod has no address yet")?;
     let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
     let uri = format!("http://{host}:{PORT}/{path}");
-    let request = method(uri.clone()).body(Full::from(body)).map_err(|problem| format!("{uri}: {problem}"))?;
+    let request =
+        method(uri.clone()).body(Full::from(body)).map_err(|problem| format!("{uri}: {problem}"))?;
     let answer = tokio::time::timeout(ANSWER_WITHIN, answer(request));
     answer.await.map_err(|_| format!("{uri} does not answer"))?.map_err(|problem| format!("{uri}: {problem}"))
 }

@@ -14,17 +14,17 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
 
+use self::wanted::Wanted;
 use crate::certificate::request::{self, Request, Role};
 use crate::certificate::{self, Outcome, Standing, report};
 use crate::cluster::Written;
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::fleet;
 use crate::iot_device::revocation;
 use crate::key::Key;
-use crate::fleet;
 use crate::pods;
 use crate::roots::{Kind, UsableRoot};
-use self::wanted::Wanted;
 use crate::workloads::{broker_config, broker_deployment, broker_service, broker_storage};
 
 /// How often the broker is asked while it does not use yet what its Secret holds.
@@ -37,7 +37,8 @@ const LOADED_WITHIN: Duration = Duration::from_secs(90);
 /// Makes `broker` what it should be.
 pub async fn reconcile(broker: Arc<MqttBroker>, context: Arc<Context>) -> Result<Action> {
     let asked = Request::parse(&*broker, role(&broker));
-    let Some(mut outcome) = certificate::keep_valid(&context, &*broker, asked, Standing::InForce).await? else {
+    let Some(mut outcome) = certificate::keep_valid(&context, &*broker, asked, Standing::InForce).await?
+    else {
         return Ok(Action::await_change());
     };
     let before = broker.status.as_ref();
@@ -133,7 +134,10 @@ async fn run_mosquitto(
                 revocation::wake(context, &namespace);
                 context.triggers.departures();
             }
-            match loaded.as_ref().map_or(Some("nothing is in use yet".to_owned()), |loaded| wanted.missing_in(loaded)) {
+            match loaded
+                .as_ref()
+                .map_or(Some("nothing is in use yet".to_owned()), |loaded| wanted.missing_in(loaded))
+            {
                 None => {
                     context.waiting.over(&Key::of::<MqttBroker>(&namespace, &name));
                     if let Some(problem) = problem {

@@ -39,7 +39,8 @@ impl<'a> Wanted<'a> {
             return Some("the roots that it trusts are not those that it should".to_owned());
         }
         let numbers = loaded.crl_numbers();
-        let late = self.crls.iter().find(|(root, number)| numbers.get(root.as_str()).is_none_or(|it| it < number));
+        let late =
+            self.crls.iter().find(|(root, number)| numbers.get(root.as_str()).is_none_or(|it| it < number));
         late.map(|(_, number)| format!("CRL {number} is not in use yet"))
     }
 }
@@ -55,7 +56,10 @@ mod tests {
         Loaded {
             serial_number: serial_number.into(),
             roots: crls.iter().map(|(root, _)| (*root).to_owned()).collect(),
-            crls: crls.iter().map(|(root, number)| LoadedCrl { root: (*root).into(), number: *number }).collect(),
+            crls: crls
+                .iter()
+                .map(|(root, number)| LoadedCrl { root: (*root).into(), number: *number })
+                .collect(),
             loaded_at: Time(jiff::Timestamp::UNIX_EPOCH),
         }
     }
@@ -70,6 +74,9 @@ mod tests {
         assert!(missing(loaded("0a", &[("a", 4)])).contains("roots"));
         assert!(missing(loaded("0a", &[("a", 4), ("b", 6)])).contains("CRL 7"));
         assert!(!wanted.crls_are_in(&loaded("0a", &[("b", 6)])));
-        assert!(wanted.crls_are_in(&loaded("0a", &[("b", 7)])), "a root that it does not know yet takes the Secret");
+        assert!(
+            wanted.crls_are_in(&loaded("0a", &[("b", 7)])),
+            "a root that it does not know yet takes the Secret"
+        );
     }
 }

@@ -80,7 +80,8 @@ pub fn signer_of(generation: &Generation) -> Signer {
 }
 
 fn bundle(ledger: &Ledger) -> String {
-    TrustBundle::new(ledger.trusted().iter().map(|generation| generation.signing.certificate().clone())).to_pem()
+    TrustBundle::new(ledger.trusted().iter().map(|generation| generation.signing.certificate().clone()))
+        .to_pem()
 }
 
 /// What the CRL of `generation` lists. Which CRL was the first to list it is remembered as long as this process lives.
@@ -90,11 +91,12 @@ fn listings(
 ) -> impl Iterator<Item = (pki::SerialNumber, Listing)> {
     generation.crl.iter().flat_map(move |crl| {
         crl.revoked().map(move |entry| {
-            let now = Listing { reason: entry.reason, generation: generation.number, crl_number: crl.number() };
+            let now =
+                Listing { reason: entry.reason, generation: generation.number, crl_number: crl.number() };
             let known = before.and_then(|before| before.revoked.get(entry.serial));
-            let known = known.filter(|known| known.reason == now.reason && known.generation == now.generation);
+            let known =
+                known.filter(|known| known.reason == now.reason && known.generation == now.generation);
             (entry.serial, known.unwrap_or(now))
         })
     })
 }
-

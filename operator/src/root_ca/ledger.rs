@@ -223,12 +223,11 @@ pub fn read(secret: &Secret) -> Result<Ledger, String> {
     let mut numbers: BTreeSet<u32> = [active].into();
     if rotation.is_some() {
         let keys = secret.data.iter().flat_map(BTreeMap::keys);
-        numbers.extend(keys.filter_map(|key| key.strip_prefix('g')?.strip_suffix(".crt")?.parse::<u32>().ok()));
+        numbers
+            .extend(keys.filter_map(|key| key.strip_prefix('g')?.strip_suffix(".crt")?.parse::<u32>().ok()));
     }
-    let generations: Vec<_> = numbers
-        .into_iter()
-        .map(|number| read_generation(secret, number))
-        .collect::<Result<_, _>>()?;
+    let generations: Vec<_> =
+        numbers.into_iter().map(|number| read_generation(secret, number)).collect::<Result<_, _>>()?;
     if rotation.is_some() && generations.len() != 2 {
         return Err(format!("a replacement is noted, but there are {} generations", generations.len()));
     }
@@ -255,7 +254,9 @@ fn read_generation(secret: &Secret, number: u32) -> Result<Generation, String> {
         Err(_) => None,
     };
     let ends = match octets(&revoked_of(number)) {
-        Some(octets) => ends_from_octets(octets).ok_or_else(|| format!("{} is damaged", revoked_of(number)))?,
+        Some(octets) => {
+            ends_from_octets(octets).ok_or_else(|| format!("{} is damaged", revoked_of(number)))?
+        }
         None => BTreeMap::new(),
     };
     Ok(Generation { number, signing: Arc::new(signing), crl, ends })
@@ -301,7 +302,10 @@ mod tests {
             "subject": {"commonName": "Test"}, "duration": "2h", "rotation": {"trigger": "monday"},
         });
         let spec: RootCASpec = serde_json::from_value(spec).unwrap();
-        assert_eq!(spec.subject, RootSubject { common_name: "Test".into(), attributes: DeviceSubject::default() });
+        assert_eq!(
+            spec.subject,
+            RootSubject { common_name: "Test".into(), attributes: DeviceSubject::default() }
+        );
         RootCA::new("r", spec)
     }
 
@@ -310,7 +314,8 @@ mod tests {
         let signing = SigningRoot::generate(&profile, SerialNumber::from_random([7; 20]), at(0)).unwrap();
         let contents = CrlContents { number: 3, valid_for: Duration::from_hours(1), revoked: Vec::new() };
         let crl = signing.sign_crl(&contents, at(0)).unwrap();
-        let ends = BTreeMap::from([("0a1b".parse().unwrap(), at(5)), (SerialNumber::from_random([9; 20]), at(7))]);
+        let ends =
+            BTreeMap::from([("0a1b".parse().unwrap(), at(5)), (SerialNumber::from_random([9; 20]), at(7))]);
         Generation { crl: Some(crl), ends, ..Generation::new(number, signing) }
     }
 

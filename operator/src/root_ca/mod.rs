@@ -193,7 +193,8 @@ async fn replace(root: &RootCA, context: &Context, usable: &mut Usable, now: Tim
             }
             Step::Finish { because } => {
                 let old = ledger.generations.remove(0);
-                let took = ledger.notes.rotation.take().map(|rotation| now.duration_since(rotation.started_at));
+                let took =
+                    ledger.notes.rotation.take().map(|rotation| now.duration_since(rotation.started_at));
                 let took = took.and_then(|took| Duration::try_from(took).ok()).unwrap_or_default();
                 let text = format!(
                     "generation {} has taken the place of generation {}, whose key is destroyed, for {because}; it took {} s",
@@ -210,7 +211,13 @@ async fn replace(root: &RootCA, context: &Context, usable: &mut Usable, now: Tim
 }
 
 /// The next generation beside the present one: adopted, where the spec names another Secret to adopt one from, else made.
-async fn begin(root: &RootCA, context: &Context, usable: &mut Usable, because: String, now: Timestamp) -> Result<()> {
+async fn begin(
+    root: &RootCA,
+    context: &Context,
+    usable: &mut Usable,
+    because: String,
+    now: Timestamp,
+) -> Result<()> {
     let ledger = &mut usable.ledger;
     let number = ledger.latest().number + 1;
     let from = root.spec.import_from.as_ref().map(|from| &from.secret_name);
@@ -254,7 +261,12 @@ async fn begin(root: &RootCA, context: &Context, usable: &mut Usable, because: S
 }
 
 /// The CA that the spec says to adopt, checked. Many clients cannot tell two roots with the same name apart.
-fn adopt(root: &RootCA, import: Option<&Import>, ledger: &Ledger, now: Timestamp) -> Result<SigningRoot, Verdict> {
+fn adopt(
+    root: &RootCA,
+    import: Option<&Import>,
+    ledger: &Ledger,
+    now: Timestamp,
+) -> Result<SigningRoot, Verdict> {
     let refuse = |message| Verdict::no(Reason::ImportRefused, message);
     let import = import.ok_or_else(|| refuse("spec.importFrom is missing".to_owned()))?;
     let signing = plan::import(import, &root.spec, now).map_err(refuse)?;
@@ -280,13 +292,17 @@ async fn probe(
     let address = broker.as_deref().and_then(fleet::address).ok_or("it is gone")?;
     let generation = if of_new { ledger.latest() } else { &ledger.generations[0] };
     let signer = build::signer_of(generation);
-    let bundle: String =
-        ledger.generations.iter().map(|it| it.signing.certificate().to_pem()).collect();
+    let bundle: String = ledger.generations.iter().map(|it| it.signing.certificate().to_pem()).collect();
     context.fleet.lets_in(&address, &signer, &bundle, now).await
 }
 
 /// Signs whatever CRL is due.
-fn sign_crls(root: &RootCA, context: &Context, usable: &mut Usable, now: Timestamp) -> Result<(), pki::CrlError> {
+fn sign_crls(
+    root: &RootCA,
+    context: &Context,
+    usable: &mut Usable,
+    now: Timestamp,
+) -> Result<(), pki::CrlError> {
     let (namespace, name) = (root.namespace().unwrap_or_default(), root.name_any());
     let signed_at = context.roots.usable(&namespace, &name).and_then(|root| root.signed_at);
     let due = observe::due(context, &namespace, &name);

@@ -147,7 +147,10 @@ pub fn evidence(context: &Context, namespace: &str, root: &str, ledger: &Ledger,
     context.children.visit_secrets_of::<IotDevice>(namespace, |name, annotations| {
         let Some(ledger) = secret::Ledger::read(annotations) else { return };
         let Some(device) = objects.devices.get(&ObjectRef::new(name).within(namespace)) else { return };
-        if withdrawn(&device).is_some() || !signs(&*device) || ledger.is_of_another(&device.uid().unwrap_or_default()) {
+        if withdrawn(&device).is_some()
+            || !signs(&*device)
+            || ledger.is_of_another(&device.uid().unwrap_or_default())
+        {
             return;
         }
         let acknowledged = context.fleet.acknowledgement(namespace, name);
@@ -157,7 +160,11 @@ pub fn evidence(context: &Context, namespace: &str, root: &str, ledger: &Ledger,
             trusts_new: acknowledged.as_ref().is_some_and(|it| it.roots.contains(&new_root)),
             has_new: is_new(&ledger.current),
             uses_new: is_new(&ledger.current) && uses(&ledger.current.serial_number),
-            old_ends: ledger.all().filter(|it| !is_new(it) && it.not_after.0 > now).map(|it| it.not_after.0).max(),
+            old_ends: ledger
+                .all()
+                .filter(|it| !is_new(it) && it.not_after.0 > now)
+                .map(|it| it.not_after.0)
+                .max(),
         });
     });
     devices.sort_by(|a: &Device, b| a.name.cmp(&b.name));
@@ -172,7 +179,8 @@ pub fn evidence(context: &Context, namespace: &str, root: &str, ledger: &Ledger,
         found.map(|ledger| ledger.current)
     };
     let brokers = objects.brokers.state();
-    let brokers = brokers.iter().filter(|broker| broker.namespace().as_deref() == Some(namespace) && signs(&***broker));
+    let brokers =
+        brokers.iter().filter(|broker| broker.namespace().as_deref() == Some(namespace) && signs(&***broker));
     let brokers = brokers.map(|broker| {
         let name = broker.name_any();
         let loaded = context.fleet.loaded(namespace, &name);

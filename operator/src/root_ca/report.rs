@@ -41,7 +41,8 @@ pub fn usable(
     );
     let rotation = ledger.notes.rotation.as_ref();
     let rotating = rotation.map(|rotation| rotating(root, ledger, rotation, progress));
-    let listed = ledger.trusted().iter().filter_map(|it| it.crl.as_ref()).map(|crl| crl.revoked().len()).max();
+    let listed =
+        ledger.trusted().iter().filter_map(|it| it.crl.as_ref()).map(|crl| crl.revoked().len()).max();
     let full = listed.filter(|entries| *entries >= NEARLY_FULL).map(|entries| {
         Verdict::yes(
             Reason::CrlNearlyFull,
@@ -130,15 +131,17 @@ fn rotation_status(rotation: &Rotation, progress: &Progress<'_>) -> RotationStat
 fn rotating(root: &RootCA, ledger: &Ledger, rotation: &Rotation, progress: &Progress<'_>) -> Verdict {
     let (old, new) = (ledger.generations[0].number, ledger.latest().number);
     let paused = root.spec.rotation.paused;
-    let mut message = format!("generation {new} takes the place of generation {old}: {:?}", rotation.phase);
-    match &progress.waits_for {
-        _ if paused => message += ", held by spec.rotation.paused",
-        Some(what) => message += &format!(", waiting for {what}"),
-        None => {}
-    }
-    if let Some(next) = &progress.queued {
-        message += &format!("; another replacement follows, because {next}");
-    }
+    let waits = match &progress.waits_for {
+        _ if paused => ", held by spec.rotation.paused".to_owned(),
+        Some(what) => format!(", waiting for {what}"),
+        None => String::new(),
+    };
+    let queued = progress.queued.iter().map(|next| format!("; another replacement follows, because {next}"));
+    let message = format!(
+        "generation {new} takes the place of generation {old}: {:?}{waits}{}",
+        rotation.phase,
+        queued.collect::<String>()
+    );
     Verdict::yes(if paused { Reason::Paused } else { Reason::Rotating }, message)
 }
 

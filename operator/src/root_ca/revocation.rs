@@ -52,7 +52,7 @@ pub fn entries(generation: &Generation, due: &[Due], now: Timestamp) -> Entries 
     let mut revoked = BTreeMap::new();
     let mut taken_back = 0;
     for entry in generation.crl.iter().flat_map(pki::Crl::revoked) {
-        let still_held = || wanted.get(&entry.serial).is_some();
+        let still_held = || wanted.contains_key(&entry.serial);
         if entry.reason == RevocationReason::CertificateHold && !still_held() {
             taken_back += 1;
         } else if ends.get(&entry.serial).is_none_or(|end| *end + KEPT_AFTER_END > now) {
@@ -73,7 +73,8 @@ pub fn entries(generation: &Generation, due: &[Due], now: Timestamp) -> Entries 
         }
     }
     ends.retain(|serial, _| revoked.contains_key(serial));
-    let mut news: Vec<_> = added.iter().map(|(reason, count)| format!("{count} revoked ({reason})")).collect();
+    let mut news: Vec<_> =
+        added.iter().map(|(reason, count)| format!("{count} revoked ({reason})")).collect();
     if taken_back > 0 {
         news.push(format!("{taken_back} not on hold any more"));
     }
@@ -139,7 +140,9 @@ mod tests {
         let mut of_another = due(2, RevocationReason::KeyCompromise);
         of_another.generation = Some(2);
         assert!(entries(&generation, &[of_another], at(0)).revoked.is_empty());
-        assert!(entries(&generation, &[due(1, RevocationReason::KeyCompromise)], at(1000)).revoked.is_empty());
+        assert!(
+            entries(&generation, &[due(1, RevocationReason::KeyCompromise)], at(1000)).revoked.is_empty()
+        );
     }
 
     /// The figure that [`CAPACITY`] rests on.

@@ -13,7 +13,7 @@
 
 use std::time::Duration;
 
-use api::{RotationPhase, RootCASpec};
+use api::{RootCASpec, RotationPhase};
 use jiff::Timestamp;
 
 use super::ledger::{Generation, Ledger, Rotation};
@@ -123,7 +123,13 @@ pub enum Step {
 }
 
 /// The next step of `ledger`'s root.
-pub fn plan(spec: &RootCASpec, ledger: &Ledger, evidence: &Evidence, probes: &[Probe], now: Timestamp) -> Step {
+pub fn plan(
+    spec: &RootCASpec,
+    ledger: &Ledger,
+    evidence: &Evidence,
+    probes: &[Probe],
+    now: Timestamp,
+) -> Step {
     match &ledger.notes.rotation {
         None => match reason_to_begin(spec, ledger, now) {
             Some(because) => Step::Begin { because },
@@ -179,7 +185,9 @@ fn distributing(
         match answer(probes, &broker.name, true) {
             None => return Step::Ask { broker: broker.name.clone(), of_new: true },
             Some(Ok(true)) => {}
-            Some(Ok(false)) => return wait(format!("the broker {} to let in clients of the new root", broker.name)),
+            Some(Ok(false)) => {
+                return wait(format!("the broker {} to let in clients of the new root", broker.name));
+            }
             Some(Err(problem)) => return wait(format!("an answer of the broker {}: {problem}", broker.name)),
         }
     }
@@ -235,7 +243,9 @@ fn retiring(evidence: &Evidence, probes: &[Probe]) -> Step {
         match answer(probes, &broker.name, false) {
             None => return Step::Ask { broker: broker.name.clone(), of_new: false },
             Some(Ok(false)) => {}
-            Some(Ok(true)) => return wait(format!("the broker {} to refuse clients of the old root", broker.name)),
+            Some(Ok(true)) => {
+                return wait(format!("the broker {} to refuse clients of the old root", broker.name));
+            }
             Some(Err(problem)) => return wait(format!("an answer of the broker {}: {problem}", broker.name)),
         }
     }
@@ -293,7 +303,11 @@ pub fn due_at(spec: &RootCASpec, latest: &Generation) -> Timestamp {
 
 /// Over how long `devices` devices change to the new generation.
 pub fn spread(spec: &RootCASpec, devices: usize) -> Duration {
-    if spec.rotation.distrust_now { Duration::ZERO } else { APART * u32::try_from(devices).unwrap_or(u32::MAX) }
+    if spec.rotation.distrust_now {
+        Duration::ZERO
+    } else {
+        APART * u32::try_from(devices).unwrap_or(u32::MAX)
+    }
 }
 
 fn enter(phase: RotationPhase, because: String) -> Step {

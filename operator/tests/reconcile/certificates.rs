@@ -343,7 +343,10 @@ async fn a_device_made_anew_gets_its_own_certificate_and_the_one_before_is_revok
     let after = site.client_files("iotdevice-door").certificate.serial();
     assert_ne!(before, after);
     let crl = pki::Crl::from_pem(&site.file("rootca-root-ca", "g1.crl")).unwrap();
-    assert_eq!(crl.entry(before).map(|entry| entry.reason), Some(pki::RevocationReason::CessationOfOperation));
+    assert_eq!(
+        crl.entry(before).map(|entry| entry.reason),
+        Some(pki::RevocationReason::CessationOfOperation)
+    );
     assert_eq!(crl.entry(after), None);
 }
 
@@ -358,7 +361,10 @@ async fn a_device_that_is_deleted_is_revoked_and_then_its_secret_goes() {
     site.operator().settle().await;
     assert!(site.server.get::<Secret>("iotdevice-door").is_none());
     let crl = pki::Crl::from_pem(&site.file("rootca-root-ca", "g1.crl")).unwrap();
-    assert_eq!(crl.entry(serial).map(|entry| entry.reason), Some(pki::RevocationReason::CessationOfOperation));
+    assert_eq!(
+        crl.entry(serial).map(|entry| entry.reason),
+        Some(pki::RevocationReason::CessationOfOperation)
+    );
 }
 
 #[tokio::test]

@@ -66,7 +66,8 @@ async fn a_revoked_device_that_is_enrolled_afresh_gets_another_certificate_and_t
     assert!(site.told("door").iter().any(|told| told.starts_with("Revoked: ")), "{:?}", site.told("door"));
 
     site.wait(DAY);
-    site.server.edit::<IotDevice>("door", |device| drop(device["spec"].as_object_mut().unwrap().remove("revoked")));
+    site.server
+        .edit::<IotDevice>("door", |device| drop(device["spec"].as_object_mut().unwrap().remove("revoked")));
     operator.settle().await;
     let after = serial(&site);
     assert_ne!(after, before);
@@ -91,7 +92,8 @@ async fn a_lost_device_whose_secret_is_gone_too_is_revoked_by_what_was_told_of_i
 async fn a_superseded_certificate_is_revoked_once_the_device_uses_the_next() {
     let (site, operator) = site_with_door().await;
     let before = serial(&site);
-    site.server.edit::<IotDevice>("door", |device| device["spec"]["renewal"] = serde_json::json!({"trigger": "x"}));
+    site.server
+        .edit::<IotDevice>("door", |device| device["spec"]["renewal"] = serde_json::json!({"trigger": "x"}));
     operator.settle().await;
     let after = serial(&site);
     assert_eq!(listed(&site, before), None, "it may still be in use");
@@ -100,7 +102,7 @@ async fn a_superseded_certificate_is_revoked_once_the_device_uses_the_next() {
         not_after: site.now() + DAY,
         roots: Vec::new(),
     };
-    operator.context.fleet.note_acknowledgement(crate::support::NAMESPACE, "door", acknowledgement);
+    operator.context.fleet.note_acknowledgement(crate::support::NAMESPACE, "door", &acknowledgement);
     operator.settle().await;
     assert_eq!(listed(&site, before), Some(RevocationReason::Superseded));
     assert_eq!(listed(&site, after), None);
@@ -136,7 +138,8 @@ async fn a_device_that_keeps_its_key_gets_a_certificate_for_it_and_no_key_is_sto
     assert!(next.public_key().fits(&replaced));
 
     // The operator makes the key from now on: another type of Secret.
-    site.server.edit::<IotDevice>("door", |device| drop(device["spec"].as_object_mut().unwrap().remove("csr")));
+    site.server
+        .edit::<IotDevice>("door", |device| drop(device["spec"].as_object_mut().unwrap().remove("csr")));
     operator.settle().await;
     site.client_files("iotdevice-door");
     assert_eq!(site.device("door").superseded.len(), 3, "none of those before is forgotten");

@@ -106,7 +106,8 @@ impl Operator {
             }
         }
         let requests = self.server.take_requests();
-        let last: Vec<_> = requests.iter().rev().take(10).rev().map(|r| format!("{r}: {:?} {}", r.code, r.body)).collect();
+        let last: Vec<_> =
+            requests.iter().rev().take(10).rev().map(|r| format!("{r}: {:?} {}", r.code, r.body)).collect();
         panic!("it does not come to rest ({failure:?}): {last:#?}");
     }
 
