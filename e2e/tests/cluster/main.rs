@@ -3,6 +3,7 @@
 mod chart;
 mod devices;
 mod fleet;
+mod own_keys;
 mod page;
 mod refusals;
 mod renewals;
