@@ -69,6 +69,13 @@ impl Program {
         self
     }
 
+    /// Sets a variable of its environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
     /// Where it runs.
     #[must_use]
     pub fn in_folder(mut self, folder: &Path) -> Self {

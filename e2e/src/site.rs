@@ -159,16 +159,15 @@ impl Site {
     /// Runs the test; when it fails, keeps what tells why.
     async fn run(&self, body: impl AsyncFnOnce(&Self) -> Result<()>) -> Result<()> {
         let outcome = AssertUnwindSafe(body(self)).catch_unwind().await;
-        if !matches!(outcome, Ok(Ok(()))) {
-            let folder = environment::artifacts().join(&self.test);
-            if let Err(error) = evidence::collect(&self.namespace, &folder).await {
-                return Err(error.context("the test failed, and its site's state could not be kept"));
-            }
+        let folder = environment::artifacts().join(&self.test);
+        let mut left = format!("what is left of it: {}", folder.display());
+        if !matches!(outcome, Ok(Ok(())))
+            && let Err(error) = evidence::collect(&self.namespace, &folder).await
+        {
+            left = format!("and what is left of it could not be kept: {error:#}");
         }
         match outcome {
-            Ok(outcome) => outcome.with_context(|| {
-                format!("what is left of it: {}", environment::artifacts().join(&self.test).display())
-            }),
+            Ok(outcome) => outcome.with_context(|| left),
             Err(panic) => std::panic::resume_unwind(panic),
         }
     }
@@ -189,10 +188,37 @@ impl Site {
         self.helm("install", chart, values).await
     }
 
+    /// Installs `chart` here with its values for production, and with `values` on top of them.
+    pub async fn install_for_production(&self, chart: &std::path::Path, values: &Value) -> Result<()> {
+        self.helm_for_production("install", chart, values).await
+    }
+
+    /// Upgrades what [`Self::install_for_production`] has installed.
+    pub async fn upgrade_for_production(&self, chart: &std::path::Path, values: &Value) -> Result<()> {
+        self.helm_for_production("upgrade", chart, values).await
+    }
+
+    async fn helm_for_production(&self, verb: &str, chart: &std::path::Path, values: &Value) -> Result<()> {
+        let production = format!("--values={}", chart.join("values-production.yaml").display());
+        self.helm_with(verb, chart, &[&production], values).await
+    }
+
     /// Runs `helm install` or `helm upgrade`, and waits until the operator is ready.
     pub async fn helm(&self, verb: &str, chart: &std::path::Path, values: &Value) -> Result<()> {
+        self.helm_with(verb, chart, &[], values).await
+    }
+
+    async fn helm_with(
+        &self,
+        verb: &str,
+        chart: &std::path::Path,
+        also: &[&str],
+        values: &Value,
+    ) -> Result<()> {
         program("helm")
-            .args([verb, RELEASE, "--namespace", &self.namespace, "--values=-", "--wait", "--timeout=120s"])
+            .args([verb, RELEASE, "--namespace", &self.namespace])
+            .args(also)
+            .args(["--values=-", "--wait", "--timeout=120s"])
             .arg(chart)
             .input(values.to_string())
             .within(PATIENCE + Duration::from_secs(10))

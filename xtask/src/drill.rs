@@ -118,7 +118,7 @@ fn cargo(tools: &Tools, options: &Options) -> Program {
 }
 
 /// A kubeconfig with this cluster alone, which is all that a drill is told.
-fn access(tools: &Tools, cluster: &Cluster<'_>) -> Result<PathBuf> {
+pub(crate) fn access(tools: &Tools, cluster: &Cluster<'_>) -> Result<PathBuf> {
     use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
 
     let text = cluster.kubectl().args(["config", "view", "--minify", "--flatten", "--raw"]).output()?;

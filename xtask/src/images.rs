@@ -71,25 +71,45 @@ impl Image {
 
 /// Builds the programs and of each the image, unless the engine has it.
 pub(crate) fn build(tools: &Tools, registry: Option<&str>) -> Result<Vec<Image>> {
-    let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+    let target = target();
+    let packages = RECIPES.iter().flat_map(|recipe| ["--package", recipe.package]);
+    build_static(tools, "programs", packages)?;
+    let context = build_context(tools, &target)?;
+    RECIPES.iter().map(|recipe| build_image(tools, recipe, &context, registry)).collect()
+}
+
+/// Builds one program the way those in the images are built, out of the same parts; returns where it is.
+pub(crate) fn static_program(tools: &Tools, package: &str, name: &str) -> Result<PathBuf> {
+    build_static(tools, name, ["--package", package, "--bin", name])?;
+    Ok(target_folder(tools).join(target()).join("release").join(name))
+}
+
+fn build_static<'a>(tools: &Tools, what: &str, arguments: impl IntoIterator<Item = &'a str>) -> Result<()> {
+    let target = target();
     tools.static_target(&target)?;
-    step("programs", || {
+    step(what, || {
         let mut cargo = tools.program("cargo").args(["build", "--release", "--locked", "--target", &target]);
         if std::env::var_os("CARGO_INCREMENTAL").is_none() {
             // a one-line change in the operator: seconds instead of two minutes
             cargo = cargo.env("CARGO_INCREMENTAL", "1");
         }
-        cargo.args(RECIPES.iter().flat_map(|recipe| ["--package", recipe.package])).show()?;
+        cargo.args(arguments).show()?;
         Ok(Some("built".to_owned()))
-    })?;
-    let context = build_context(tools, &target)?;
-    RECIPES.iter().map(|recipe| build_image(tools, recipe, &context, registry)).collect()
+    })
+}
+
+/// What static programs are built for.
+fn target() -> String {
+    format!("{}-unknown-linux-musl", std::env::consts::ARCH)
+}
+
+fn target_folder(tools: &Tools) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| tools.root().join("target"), PathBuf::from)
 }
 
 /// A folder with the programs alone; beside them in cargo's own is a gigabyte that the engine would be sent too.
 fn build_context(tools: &Tools, target: &str) -> Result<PathBuf> {
-    let target_folder =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| tools.root().join("target"), PathBuf::from);
+    let target_folder = target_folder(tools);
     let context = target_folder.join("images");
     fs::create_dir_all(&context)?;
     for recipe in &RECIPES {

@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything that is done *with* the project: a running system, its images, its tests.
 
+mod bench;
 mod cluster;
 mod crds;
 mod drill;
@@ -38,6 +39,8 @@ enum Command {
     Test(test::Options),
     /// Run drills: promises that take longer than a test, each measured against its bound
     Drill(drill::Options),
+    /// Measure the operator beside a client that makes the same writes and does nothing else
+    Bench(bench::Options),
     /// Write the custom resource definitions that the operator speaks into the chart
     Crds,
 }
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Command::Images(target) => up::images_only(&tools, &target),
         Command::Test(options) => test::run(tools, &options),
         Command::Drill(options) => drill::run(tools, &options),
+        Command::Bench(options) => bench::run(&tools, &options),
         Command::Crds => crds::write(&tools),
     });
     match done {

@@ -6,6 +6,7 @@
 //!
 //! A target runs for a second, or for as many as `CA_IOT_FUZZ_SECONDS` says: `cargo xtask drill fuzz`.
 
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use proptest::collection::vec;
@@ -66,6 +67,8 @@ pub fn check(samples: &[Vec<u8>], property: impl Fn(&[u8]) -> Result<(), String>
         }
         tried += u64::from(AT_ONCE);
     }
+    // for whoever runs it longer, and with `--nocapture`
+    let _ = writeln!(std::io::stderr(), "inputs tried: {tried}");
     tried
 }
 

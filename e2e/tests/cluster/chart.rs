@@ -14,9 +14,13 @@ use kube::{ResourceExt as _, api::ListParams};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-/// Three sets of values that differ in what is rendered.
-const VARIANTS: [&[&str]; 3] =
-    [&[], &["--set=watchAllNamespaces=true"], &["--set=site.enabled=false,replicas=2,logFormat=json"]];
+/// Sets of values that differ in what is rendered.
+const VARIANTS: [&[&str]; 4] = [
+    &[],
+    &["--set=watchAllNamespaces=true"],
+    &["--set=site.enabled=false,replicas=2,logFormat=json"],
+    &["--set=replicas=2,podDisruptionBudget.enabled=true,spread.enabled=true,networkPolicies.enabled=true"],
+];
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a cluster: cargo xtask test e2e"]

@@ -7,6 +7,8 @@ mod own_keys;
 mod page;
 mod refusals;
 mod renewals;
+mod replicas;
 mod roots;
+mod security;
 mod stock_clients;
 mod verifiers;

@@ -19,13 +19,22 @@ const SAMPLES: &str = "deploy/samples";
 const DRY_RUN_NAMESPACE: &str = "chart-dry-run";
 
 /// What the chart is rendered with, one after the other.
-const VARIANTS: [&[&str]; 3] =
-    [&[], &["--set", "watchAllNamespaces=true"], &["--set", "site.enabled=false,replicas=2,logFormat=json"]];
+const VARIANTS: [&[&str]; 5] = [
+    &[],
+    &["--set", "watchAllNamespaces=true"],
+    &["--set", "site.enabled=false,replicas=2,logFormat=json"],
+    PRODUCTION,
+    &["--values", "charts/ca-iot/values-production.yaml", "--set", "watchAllNamespaces=true"],
+];
+
+const PRODUCTION: &[&str] = &["--values", "charts/ca-iot/values-production.yaml"];
 
 /// The chart as Helm and the API server see it.
 pub(super) fn chart(bench: &Bench<'_>) -> Outcome {
     let cluster = cluster(bench)?;
     bench.check("chart-lint", bench.tools.program("helm").args(["lint", "--strict", CHART]))?;
+    let lint = bench.tools.program("helm").args(["lint", "--strict", CHART]).args(PRODUCTION);
+    bench.check("chart-lint-production", lint)?;
     cluster.kubectl().args(["apply", "--server-side", "--filename"]).arg(format!("{CHART}/crds")).run()?;
     cluster
         .kubectl()
