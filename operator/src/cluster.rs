@@ -18,12 +18,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use api::names::{LABEL_KIND, LABEL_NAME, MANAGER};
 use aws_lc_rs::digest::{SHA256, digest};
+use axum::http::HeaderValue;
+use axum::http::header::ACCEPT;
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod, Secret};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::api::{ListParams, PartialObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -34,6 +36,8 @@ use crate::context::Clock;
 use crate::error::{Result, Trying as _, in_short};
 use crate::key::Key;
 
+/// How metadata alone is asked for.
+const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 /// The annotation that a pod gets when something that it mounts has changed.
 const TOUCHED: &str = "ca-iot.dev/touched";
 /// The most octets that the API server takes as the note of an Event.
@@ -116,12 +120,13 @@ impl Cluster {
     }
 
     /// Creates an object; of one that exists already, tells whether it was made for the same resource, and takes note of it.
-    pub async fn create_once<K: Made>(&self, object: &K) -> Result<Written<Option<K>>> {
+    ///
+    /// Only metadata is asked back: what was sent need not be sent, read and held once more, keys least of all.
+    pub async fn create_once<K: Made>(&self, object: &K) -> Result<Written<Option<PartialObjectMeta<K>>>> {
         let (namespace, name) = place(object);
-        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-        match self.api::<K>(&namespace).create(&params, object).await {
+        match self.create_for_metadata(&namespace, object).await {
             Ok(created) => {
-                self.note(&created);
+                self.note::<K>(&created.metadata);
                 Ok(Written::Done(Some(created)))
             }
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(match self.stranger(object).await? {
@@ -130,6 +135,20 @@ impl Cluster {
             }),
             Err(error) => Err(error).trying(|| format!("create {} {name}", K::kind(&()))),
         }
+    }
+
+    /// As `Api::create`, for which kube has no variant that returns metadata alone.
+    async fn create_for_metadata<K: Made>(
+        &self,
+        namespace: &str,
+        object: &K,
+    ) -> Result<PartialObjectMeta<K>, kube::Error> {
+        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        let body = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
+        let request = kube::core::Request::new(self.api::<K>(namespace).resource_url());
+        let mut request = request.create(&params, body).map_err(kube::Error::BuildRequest)?;
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static(METADATA));
+        self.client.request(request).await
     }
 
     /// Makes an object of ours what it should be. Does nothing while it is what was applied last; what somebody deleted or changed
@@ -157,11 +176,12 @@ impl Cluster {
         applied.meta_mut().uid = known.as_ref().map(|child| child.uid.clone());
         let applied = self
             .api::<K>(&namespace)
-            .patch(&name, &params, &Patch::Apply(&applied))
+            .patch_metadata(&name, &params, &Patch::Apply(&applied))
             .await
-            .trying(|| format!("write {} {name}", K::kind(&())))?;
-        self.note(&applied);
-        let Some(now) = Child::from_meta(applied.meta()) else { return Ok(Written::Done(())) };
+            .trying(|| format!("write {} {name}", K::kind(&())))?
+            .metadata;
+        self.note::<K>(&applied);
+        let Some(now) = Child::from_meta(&applied) else { return Ok(Written::Done(())) };
         let happened = match (before, known) {
             // It was as it is wanted now, and is not any more.
             (Some(_), None) => Some("was deleted: it is back"),
@@ -198,8 +218,9 @@ impl Cluster {
             "data": data,
         });
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        let patched = self.api::<Secret>(&namespace).patch(&name, &params, &Patch::Merge(patch)).await;
-        self.note(&patched.trying(|| format!("write Secret {name}"))?);
+        let patched =
+            self.api::<Secret>(&namespace).patch_metadata(&name, &params, &Patch::Merge(patch)).await;
+        self.note::<Secret>(&patched.trying(|| format!("write Secret {name}"))?.metadata);
         Ok(())
     }
 
@@ -317,10 +338,11 @@ impl Cluster {
         Ok(foreign)
     }
 
-    fn note<K: Made>(&self, object: &K) {
-        let (namespace, name) = place(object);
-        if let Some(child) = Child::from_meta(object.meta()) {
-            self.children.note(Key::of::<K>(&namespace, &name), child);
+    fn note<K: Made>(&self, metadata: &ObjectMeta) {
+        if let (Some(namespace), Some(name), Some(child)) =
+            (&metadata.namespace, &metadata.name, Child::from_meta(metadata))
+        {
+            self.children.note(Key::of::<K>(namespace, name), child);
         }
     }
 

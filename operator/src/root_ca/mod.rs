@@ -38,7 +38,7 @@ use crate::key::Key;
 
 /// How long until an import that was refused is looked at again. It may be mended in place, and no watch tells: the operator
 /// sees nobody else's Secrets.
-const LOOK_AT_IMPORT: Duration = Duration::from_secs(2);
+const LOOK_AT_IMPORT: Duration = Duration::from_secs(1);
 /// How often a replacement that waits looks around.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
 const FIRST_RETRY: Duration = Duration::from_mins(1);
