@@ -160,14 +160,18 @@ impl Site {
     async fn run(&self, body: impl AsyncFnOnce(&Self) -> Result<()>) -> Result<()> {
         let outcome = AssertUnwindSafe(body(self)).catch_unwind().await;
         let folder = environment::artifacts().join(&self.test);
-        let mut left = format!("what is left of it: {}", folder.display());
-        if !matches!(outcome, Ok(Ok(())))
-            && let Err(error) = evidence::collect(&self.namespace, &folder).await
-        {
-            left = format!("and what is left of it could not be kept: {error:#}");
+        let mut left = vec![format!("what is left of it: {}", folder.display())];
+        if !matches!(outcome, Ok(Ok(()))) {
+            if let Err(error) = evidence::collect(&self.namespace, &folder).await {
+                left.push(format!("and what is left of it could not be kept: {error:#}"));
+            }
+            match evidence::pods_in_trouble(&self.client, &self.namespace).await {
+                Ok(trouble) => left.push(trouble),
+                Err(error) => left.push(format!("and its pods cannot be listed: {error:#}")),
+            }
         }
         match outcome {
-            Ok(outcome) => outcome.with_context(|| left),
+            Ok(outcome) => outcome.with_context(|| left.join("\n")),
             Err(panic) => std::panic::resume_unwind(panic),
         }
     }

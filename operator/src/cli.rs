@@ -40,6 +40,9 @@ pub struct Options {
     /// Where /healthz, /readyz and /metrics are served.
     #[arg(long, env = "CA_IOT_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
+    /// Where CRLs and roots are served to everybody: /crl/NAMESPACE/ROOT.crl and /roots/NAMESPACE/ROOT.pem.
+    #[arg(long, env = "CA_IOT_PUBLISH", default_value = "0.0.0.0:8081")]
+    pub publish: SocketAddr,
     /// The image of simulated thermometers.
     #[arg(long, env = "CA_IOT_THERMOMETER_IMAGE", default_value = concat!("ca-iot/thermometer:", env!("CARGO_PKG_VERSION")))]
     pub thermometer_image: String,

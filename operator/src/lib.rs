@@ -1,7 +1,7 @@
 //! The operator of ca-iot: what users write becomes keys, certificates, revocation lists and workloads, and stays so.
 //!
 //! ```text
-//!            RootCA ──────────► Secret rootca-<name> (key, CRL)      ConfigMap <name>-trust (roots)
+//!            RootCA ──────────► Secret rootca-<name> (key, CRL)      ConfigMap <name>-trust (roots, CRLs)
 //!               │ signs
 //!     ┌─────────┼──────────┐
 //! IotDevice  MqttBroker  Dashboard ──► Secret <kind>-<name> (tls.crt, tls.key, ca.crt; a broker's also ca.crl)
@@ -20,6 +20,7 @@
 //! - [`children`] and [`roots`]: what is remembered between two looks; none of it matters after a crash
 //! - [`controller`] and [`triggers`]: when an object is looked at
 //! - [`lease`]: which replica writes
+//! - [`publication`]: CRLs and roots over HTTP
 //! - [`runtime`]: where all of it meets
 
 pub mod certificate;
@@ -41,6 +42,7 @@ pub mod metrics;
 pub mod mqtt_broker;
 pub mod pods;
 pub mod process;
+pub mod publication;
 pub mod root_ca;
 pub mod roots;
 pub mod runtime;

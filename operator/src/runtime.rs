@@ -36,6 +36,7 @@ use crate::http::{self, Readiness};
 use crate::lease::Election;
 use crate::metrics::Metrics;
 use crate::process::ProcessMetrics;
+use crate::publication::Publication;
 use crate::roots::Roots;
 use crate::triggers::Triggers;
 use crate::workloads::Images;
@@ -57,6 +58,13 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         .with_context(|| format!("cannot listen on {}: choose another --listen", options.listen))?;
     tracing::info!(address = %options.listen, "serving /healthz, /readyz and /metrics");
     tokio::spawn(axum::serve(listener, http::routes(readiness.clone(), registry)).into_future());
+
+    let listener = TcpListener::bind(options.publish)
+        .await
+        .with_context(|| format!("cannot listen on {}: choose another --publish", options.publish))?;
+    tracing::info!(address = %options.publish, "serving /crl and /roots");
+    let publication = Publication::new(client.clone(), options.namespace.clone());
+    tokio::spawn(axum::serve(listener, publication.routes()).into_future());
 
     let election = Election::new(client.clone(), &options.lease_namespace, &options.identity);
     let lead = async {

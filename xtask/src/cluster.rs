@@ -20,6 +20,9 @@ const PUBLIC_NODE_IMAGE: &str = "kindest/node:v1.34.0";
 /// How long an API server may take to answer after its cluster was created or started.
 const API_TIMEOUT: Duration = Duration::from_mins(2);
 
+/// How long the cluster's own pods may take to run after it was created.
+const PODS_TIMEOUT: Duration = Duration::from_mins(3);
+
 /// A kind cluster of ours: its name, and the configuration file that says so.
 pub(crate) struct KindCluster {
     pub(crate) name: &'static str,
@@ -140,6 +143,7 @@ impl<'a> Cluster<'a> {
             .run()
             .with_context(|| format!("cannot create the kind cluster {name}"))?;
         self.wait_for_api()?;
+        self.wait_for_pods()?;
         Ok(Some("created".to_owned()))
     }
 
@@ -177,6 +181,24 @@ impl<'a> Cluster<'a> {
         }
         self.tools.program("docker").arg("start").args(stopped.lines()).run()?;
         Ok(true)
+    }
+
+    /// Waits for the cluster's own pods. Once they run, pods can be started here, and reach the API server and each other.
+    fn wait_for_pods(&self) -> Result<()> {
+        let seconds = PODS_TIMEOUT.as_secs();
+        let waited = self
+            .kubectl()
+            .args(["wait", "deployment", "--all", "--all-namespaces", "--for=condition=Available"])
+            .arg(format!("--timeout={seconds}s"))
+            .run();
+        waited.with_context(|| {
+            let ask = |arguments: &[&str]| {
+                self.kubectl().args(arguments).output().unwrap_or_else(|error| format!("{error:#}"))
+            };
+            let pods = ask(&["get", "pods", "--all-namespaces", "--output=wide"]);
+            let events = ask(&["get", "events", "--all-namespaces", "--field-selector=type=Warning"]);
+            format!("the cluster's own pods do not run after {seconds} s:\n{pods}\n{events}")
+        })
     }
 
     fn wait_for_api(&self) -> Result<()> {

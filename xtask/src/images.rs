@@ -1,7 +1,7 @@
 //! Our images: static programs, FROM scratch, named after their content, so that what has not changed is never built,
 //! loaded or restarted again.
 
-use std::{fs, path::PathBuf};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
@@ -114,8 +114,10 @@ fn build_context(tools: &Tools, target: &str) -> Result<PathBuf> {
     fs::create_dir_all(&context)?;
     for recipe in &RECIPES {
         let program = target_folder.join(target).join("release").join(recipe.name);
-        fs::copy(&program, context.join(recipe.name))
-            .with_context(|| format!("no program {}", program.display()))?;
+        let copy = context.join(recipe.name);
+        fs::copy(&program, &copy).with_context(|| format!("no program {}", program.display()))?;
+        // the user that runs it in the image is not the one who built it, whatever that one's umask is
+        fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
     }
     Ok(context)
 }

@@ -32,6 +32,19 @@ pub fn trust(root_ca: &str) -> String {
     format!("{root_ca}-trust")
 }
 
+/// The key of a trust bundle under which the trusted roots are, as PEM.
+pub const TRUST_KEY: &str = "ca.crt";
+
+/// The key of a trust bundle under which the CRL of a generation is, as DER.
+pub fn crl(generation: u32) -> String {
+    format!("g{generation}.crl")
+}
+
+/// The generation whose CRL is under this key of a trust bundle.
+pub fn generation_of_crl(key: &str) -> Option<u32> {
+    key.strip_prefix('g')?.strip_suffix(".crl")?.parse().ok()
+}
+
 /// The first, most complete DNS name of the broker `name`; the one that clients in the cluster connect to.
 pub fn broker_host(name: &str, namespace: &str) -> String {
     format!("{}.{namespace}.svc.cluster.local", owned::<crate::MqttBroker>(name))

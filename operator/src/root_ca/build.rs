@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use api::{RootCA, RotationPhase, names};
 use jiff::Timestamp;
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
@@ -14,11 +15,15 @@ use super::rotation::{self, Evidence};
 use crate::roots::{Listing, Signer, Signing, Spread, UsableRoot};
 use crate::workloads::metadata::metadata;
 
-/// What everybody may read: the roots to trust.
+/// What everybody may read: the roots to trust, and their CRLs.
 pub fn trust(root: &RootCA, ledger: &Ledger) -> ConfigMap {
     let metadata = ObjectMeta { name: Some(names::trust(&root.name_any())), ..metadata(root) };
-    let data = BTreeMap::from([("ca.crt".to_owned(), bundle(ledger))]);
-    ConfigMap { metadata, data: Some(data), ..ConfigMap::default() }
+    let data = BTreeMap::from([(names::TRUST_KEY.to_owned(), bundle(ledger))]);
+    let crls = ledger.trusted().iter().filter_map(|generation| {
+        let crl = generation.crl.as_ref()?;
+        Some((names::crl(generation.number), ByteString(crl.der().to_vec())))
+    });
+    ConfigMap { metadata, data: Some(data), binary_data: Some(crls.collect()), ..ConfigMap::default() }
 }
 
 /// What those who need a certificate take. `before`: what they have taken until now; `own_url`: where the operator serves CRLs.
