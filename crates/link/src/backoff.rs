@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use rustls::crypto::aws_lc_rs;
 
-/// What a revoked certificate waits for a new one; new files end the wait.
-pub(crate) const REVOKED: Duration = Duration::from_mins(5);
+/// How long a certificate that was refused as revoked is not tried again: it may have been on hold. New files end the wait.
+pub(crate) const REVOKED: Duration = Duration::from_mins(1);
 
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_mins(1);
