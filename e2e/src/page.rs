@@ -24,16 +24,21 @@ pub struct Latest {
     pub celsius: f64,
 }
 
+/// What a server answers to a request for `path`.
+pub async fn fetch(address: &str, path: &str, language: &str) -> Result<Response<Vec<u8>>> {
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let request = Request::get(format!("http://{address}{path}"))
+        .header(ACCEPT_LANGUAGE, language)
+        .body(Empty::<&[u8]>::new())?;
+    let (head, body) = client.request(request).await?.into_parts();
+    Ok(Response::from_parts(head, body.collect().await?.to_bytes().to_vec()))
+}
+
 impl Page {
     /// Asks for a path, as a browser that reads `language`.
     pub async fn get(&self, path: &str, language: &str) -> Result<Response<String>> {
-        let client = Client::builder(TokioExecutor::new()).build_http();
-        let request = Request::get(format!("http://{}{path}", self.address))
-            .header(ACCEPT_LANGUAGE, language)
-            .body(Empty::<&[u8]>::new())?;
-        let (head, body) = client.request(request).await?.into_parts();
-        let body = body.collect().await?.to_bytes();
-        Ok(Response::from_parts(head, String::from_utf8(body.to_vec())?))
+        let (head, body) = fetch(&self.address, path, language).await?.into_parts();
+        Ok(Response::from_parts(head, String::from_utf8(body)?))
     }
 
     /// Everything that the page knows.

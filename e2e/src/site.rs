@@ -370,6 +370,12 @@ impl Site {
         Ok(format!("{}:{port}", self.node))
     }
 
+    /// Where the operator's CRLs and roots are reached from this machine, `HOST:PORT`.
+    pub async fn publication_address(&self) -> Result<String> {
+        let port = self.node_port(&format!("{RELEASE}-operator-publication")).await?;
+        Ok(format!("{}:{port}", self.node))
+    }
+
     async fn node_port(&self, service: &str) -> Result<u16> {
         let service = self.api::<Service>().get(service).await?;
         let port = service.spec.as_ref().and_then(|spec| spec.ports.as_ref()?.first()?.node_port);

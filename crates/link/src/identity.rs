@@ -136,6 +136,11 @@ impl Identity {
         &self.name
     }
 
+    /// The certificate itself.
+    pub fn certificate(&self) -> &Certificate {
+        &self.certificate
+    }
+
     /// Lower-case hex, whole octets.
     pub fn serial_number(&self) -> &str {
         &self.serial_number

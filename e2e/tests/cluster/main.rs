@@ -3,6 +3,7 @@
 mod chart;
 mod devices;
 mod fleet;
+mod lifecycle;
 mod own_keys;
 mod page;
 mod refusals;

@@ -6,7 +6,9 @@
 mod certificates;
 mod clock;
 mod crashes;
+mod publications;
 mod refusals;
 mod roots;
+mod rotations;
 mod support;
 mod withdrawals;

@@ -1,0 +1,281 @@
+//! A root is replaced while operators come and go: each phase waits for what the fleet shows, nobody is ever cut off from anybody,
+//! and whoever takes over goes on from what is stored. The fleet here does what real ones do with their files.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use api::{IotDevice, Loaded, RootCA, RotationPhase};
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use link::Failure;
+use link::wire::CertificateAcknowledgement;
+use pki::{Certificate, TrustBundle};
+use serde_json::json;
+
+use crate::support::resources::{DAY, broker, dashboard, device, root};
+use crate::support::{NAMESPACE, Operator, Site};
+
+const DEVICES: [&str; 3] = ["door", "gate", "lock"];
+const PHASES: [RotationPhase; 5] = [
+    RotationPhase::Distributing,
+    RotationPhase::SwitchingServers,
+    RotationPhase::Reissuing,
+    RotationPhase::Draining,
+    RotationPhase::Retiring,
+];
+
+/// The files that somebody has taken into use.
+#[derive(Clone)]
+struct InUse {
+    certificate: Certificate,
+    trust: TrustBundle,
+}
+
+/// What a site's devices and its broker have in use.
+struct Field {
+    site: Site,
+    broker: Arc<Mutex<Option<InUse>>>,
+    devices: BTreeMap<&'static str, InUse>,
+    /// Devices that are switched off.
+    asleep: Vec<&'static str>,
+    /// The old root is not to be believed a moment longer, whatever that costs.
+    at_once: bool,
+}
+
+// === impl Field ===
+
+impl Field {
+    /// A root, a broker that believes who its files say, a dashboard, and devices; all of them work.
+    async fn new() -> Self {
+        let mut site = Site::new();
+        let broker_in_use: Arc<Mutex<Option<InUse>>> = Arc::default();
+        let believed = Arc::clone(&broker_in_use);
+        site.connect = Arc::new(move |_, identity| {
+            let believed = believed.lock().unwrap().clone();
+            Box::pin(async move {
+                let roots = believed.ok_or_else(|| Failure::Unreachable("it has not started".into()))?.trust;
+                let issuer = roots.roots().find(|root| identity.certificate().check_signed_by(root).is_ok());
+                issuer.map(|_| ()).ok_or_else(|| Failure::CertificateRefused("unknown root".into()))
+            })
+        });
+        site.server.put(&root("root-ca"));
+        site.server.put(&broker("mosquitto"));
+        site.server.put(&dashboard("dashboard"));
+        for name in DEVICES {
+            site.server.put(&device(name));
+        }
+        let mut field = Self {
+            site,
+            broker: broker_in_use,
+            devices: BTreeMap::new(),
+            asleep: Vec::new(),
+            at_once: false,
+        };
+        let operator = field.site.operator();
+        field.live(&operator).await;
+        field
+    }
+
+    fn files(&self, secret: &str) -> InUse {
+        let file = |key| self.site.file(secret, key);
+        InUse {
+            certificate: Certificate::from_pem(&file("tls.crt")).unwrap(),
+            trust: TrustBundle::from_pem(&file("ca.crt")).unwrap(),
+        }
+    }
+
+    /// The operator hears what is retained and comes to rest, then everybody takes into use what they have and says so; a second
+    /// goes by.
+    async fn live(&mut self, operator: &Operator) {
+        self.say(operator);
+        operator.settle().await;
+        *self.broker.lock().unwrap() = Some(self.files("mqttbroker-mosquitto"));
+        self.nobody_is_cut_off();
+        for name in DEVICES.into_iter().filter(|name| !self.asleep.contains(name)) {
+            let files = self.files(&format!("iotdevice-{name}"));
+            self.devices.insert(name, files);
+            self.nobody_is_cut_off();
+        }
+        self.say(operator);
+        self.site.wait(Duration::from_secs(1));
+    }
+
+    /// What the broker has loaded, and what devices have acknowledged.
+    fn say(&self, operator: &Operator) {
+        let fleet = &operator.context.fleet;
+        let Some(broker) = self.broker.lock().unwrap().clone() else { return };
+        let loaded = Loaded {
+            serial_number: broker.certificate.serial().to_string(),
+            roots: broker.trust.fingerprints().map(str::to_owned).collect(),
+            crls: Vec::new(),
+            loaded_at: Time(self.site.now()),
+        };
+        fleet.note_loaded(NAMESPACE, "mosquitto", &loaded);
+        for (name, files) in &self.devices {
+            let mut roots: Vec<_> = files.trust.fingerprints().map(str::to_owned).collect();
+            roots.sort();
+            let said = CertificateAcknowledgement {
+                serial_number: files.certificate.serial().to_string(),
+                not_after: files.certificate.not_after(),
+                roots,
+            };
+            fleet.note_acknowledgement(NAMESPACE, name, &said);
+        }
+    }
+
+    /// The invariant of all of it: whoever is awake believes the broker, and is believed; unless the root is to go at once.
+    fn nobody_is_cut_off(&self) {
+        if self.at_once {
+            return;
+        }
+        let broker = self.broker.lock().unwrap().clone().unwrap();
+        let believes = |trust: &TrustBundle, it: &Certificate| {
+            trust.roots().any(|root| it.check_signed_by(root).is_ok())
+        };
+        for (name, files) in self.devices.iter().filter(|(name, _)| !self.asleep.contains(*name)) {
+            let phase = self.phase();
+            assert!(believes(&files.trust, &broker.certificate), "{name} refuses the broker in {phase:?}");
+            assert!(believes(&broker.trust, &files.certificate), "{name} is refused in {phase:?}");
+        }
+    }
+
+    fn phase(&self) -> Option<RotationPhase> {
+        self.site.root("root-ca").rotation.map(|rotation| rotation.phase)
+    }
+
+    fn rotate(&self, rotation: &serde_json::Value) {
+        self.site.server.edit::<RootCA>("root-ca", |root| root["spec"]["rotation"] = rotation.clone());
+    }
+
+    /// Lives until the replacement is over; the phases that it went through. `next` is the operator of each second.
+    async fn until_it_is_over(
+        &mut self,
+        mut next: impl FnMut(&Site, Operator) -> Operator,
+    ) -> Vec<RotationPhase> {
+        let mut seen = Vec::new();
+        let mut operator = self.site.operator();
+        for _ in 0..500 {
+            self.live(&operator).await;
+            match self.phase() {
+                Some(phase) if seen.last() != Some(&phase) => seen.push(phase),
+                None if !seen.is_empty() => return seen,
+                _ => {}
+            }
+            operator = next(&self.site, operator);
+        }
+        panic!("it does not end: {seen:?}, {:?}", self.site.root("root-ca").rotation);
+    }
+
+    fn assert_replaced(&self, old: &Certificate) {
+        let status = self.site.root("root-ca");
+        assert_eq!((status.active_generation, status.rotation.is_some()), (Some(2), false), "{status:?}");
+        for secret in ["iotdevice-door", "mqttbroker-mosquitto", "dashboard-dashboard"] {
+            let files = self.files(secret);
+            assert!(!files.trust.contains(old), "{secret} still trusts the old root");
+            assert!(files.certificate.check_signed_by(old).is_err(), "{secret} is still of the old root");
+        }
+        let stored = self.site.server.get::<Secret>("rootca-root-ca").unwrap().data.unwrap_or_default();
+        assert!(
+            !stored.keys().any(|file| file.starts_with("g1.")),
+            "the old key is still there: {:?}",
+            stored.keys()
+        );
+    }
+}
+
+fn trusted(field: &Field) -> Certificate {
+    field.devices["door"].trust.roots().next().unwrap().clone()
+}
+
+#[tokio::test]
+async fn phase_by_phase_as_the_fleet_follows() {
+    let mut field = Field::new().await;
+    let old = trusted(&field);
+    field.rotate(&json!({"trigger": "yearly"}));
+    let seen = field.until_it_is_over(|_, operator| operator).await;
+    assert_eq!(seen, PHASES);
+    field.assert_replaced(&old);
+    let told = field.site.told("root-ca");
+    for phase in PHASES {
+        assert!(told.iter().any(|line| line.contains(&format!("{phase:?}: "))), "{phase:?}: {told:#?}");
+    }
+
+    // The same trigger does not replace it again.
+    let operator = field.site.operator();
+    field.live(&operator).await;
+    assert_eq!((field.phase(), field.site.root("root-ca").active_generation), (None, Some(2)));
+}
+
+#[tokio::test]
+async fn with_another_operator_every_second() {
+    let mut field = Field::new().await;
+    let old = trusted(&field);
+    field.rotate(&json!({"trigger": "yearly"}));
+    let seen = field.until_it_is_over(|site, _| site.operator()).await;
+    assert_eq!(seen, PHASES);
+    field.assert_replaced(&old);
+}
+
+#[tokio::test]
+async fn a_device_that_is_asleep_is_named_and_waited_for_as_long_as_was_said() {
+    let mut field = Field::new().await;
+    field.asleep = vec!["lock"];
+    field.rotate(&json!({"trigger": "yearly", "acknowledgeWithin": "60s"}));
+    let operator = field.site.operator();
+    let from = field.site.now();
+    while field.phase().is_none_or(|phase| phase == RotationPhase::Distributing) {
+        field.live(&operator).await;
+        if let Some(rotation) = field.site.root("root-ca").rotation
+            && rotation.phase == RotationPhase::Distributing
+        {
+            assert!(
+                rotation.laggards.is_empty() || rotation.laggards.contains(&"lock".to_owned()),
+                "{rotation:?}"
+            );
+        }
+    }
+    let waited = Duration::try_from(field.site.now().duration_since(from)).unwrap();
+    assert!((Duration::from_secs(60)..Duration::from_secs(70)).contains(&waited), "{waited:?}");
+    let old = field.devices["lock"].trust.roots().next().unwrap().clone();
+    field.until_it_is_over(|_, operator| operator).await;
+    field.assert_replaced(&old);
+}
+
+#[tokio::test]
+async fn paused_it_stands_still_and_a_second_trigger_waits_its_turn() {
+    let mut field = Field::new().await;
+    field.rotate(&json!({"trigger": "one"}));
+    let operator = field.site.operator();
+    field.live(&operator).await;
+    assert_eq!(field.phase(), Some(RotationPhase::Distributing));
+    field.rotate(&json!({"trigger": "two", "paused": true}));
+    for _ in 0..10 {
+        field.live(&operator).await;
+        field.site.wait(DAY);
+    }
+    assert_eq!(field.phase(), Some(RotationPhase::Distributing));
+    field.rotate(&json!({"trigger": "two"}));
+    let generation = |field: &Field| field.site.root("root-ca").active_generation;
+    for _ in 0..100 {
+        field.live(&operator).await;
+    }
+    assert_eq!((field.phase(), generation(&field)), (None, Some(3)));
+}
+
+#[tokio::test]
+async fn a_leaked_root_is_gone_without_waiting_for_whoever_is_asleep() {
+    let mut field = Field::new().await;
+    let old = trusted(&field);
+    (field.asleep, field.at_once) = (vec!["lock"], true);
+    field.rotate(&json!({"trigger": "leak", "distrustNow": true}));
+    let from = field.site.now();
+    field.until_it_is_over(|_, operator| operator).await;
+    let took = Duration::try_from(field.site.now().duration_since(from)).unwrap();
+    assert!(took < Duration::from_mins(1), "{took:?}");
+    field.assert_replaced(&old);
+    // Its own files are new, for when it wakes up.
+    let woken = field.files("iotdevice-lock");
+    assert!(!woken.trust.contains(&old));
+    assert!(field.site.server.get::<IotDevice>("lock").is_some());
+}
