@@ -36,6 +36,10 @@ use crate::context::Clock;
 use crate::error::{Result, Trying as _, in_short};
 use crate::key::Key;
 
+/// What the API server says of a field that the definition does not have.
+const UNDECLARED: &str = ": field not declared in schema";
+const OLD_DEFINITIONS: &str = "the definition in the cluster is older than this operator, and some of the status cannot be told: \
+     run `operator crds --apply`, or `helm upgrade`, which does";
 /// How metadata alone is asked for.
 const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 /// The annotation that a pod gets when something that it mounts has changed.
@@ -235,17 +239,25 @@ impl Cluster {
         }
     }
 
-    /// Writes a status, of which the operator is the only author.
+    /// Writes a status, of which the operator is the only author. Definitions older than this operator are told what they know.
     pub async fn report<K: Made>(&self, object: &K, status: &impl Serialize) -> Result<()> {
         let (namespace, name) = place(object);
-        let status = json!({
+        let mut status = json!({
             "apiVersion": K::api_version(&()),
             "kind": K::kind(&()),
             "metadata": { "name": name, "uid": object.uid() },
             "status": status,
         });
         let params = PatchParams::apply(MANAGER).force();
-        match self.api::<K>(&namespace).patch_status(&name, &params, &Patch::Apply(status)).await {
+        let api = self.api::<K>(&namespace);
+        let mut answer = api.patch_status(&name, &params, &Patch::Apply(&status)).await;
+        if let Err(kube::Error::Api(refusal)) = &answer
+            && remove_undeclared(&mut status, &refusal.message)
+        {
+            tracing::warn!(kind = %K::kind(&()), "{OLD_DEFINITIONS}");
+            answer = api.patch_status(&name, &params, &Patch::Apply(&status)).await;
+        }
+        match answer {
             // Deleted meanwhile, perhaps made anew: nobody is left to be told.
             Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => Ok(()),
             other => other.map(|_| ()).trying(|| format!("write the status of {} {name}", K::kind(&()))),
@@ -407,4 +419,38 @@ fn place<K: Resource>(object: &K) -> (String, String) {
 fn hash(object: &impl Serialize) -> String {
     // Kubernetes types are plain data with string keys: they always serialise.
     hex::encode(digest(&SHA256, &serde_json::to_vec(object).unwrap_or_default()))
+}
+/// Takes out of `object` what the API server says is undeclared, as `.status.superseded[0].rootCA`. Whether it said so of anything.
+fn remove_undeclared(object: &mut Value, message: &str) -> bool {
+    let mut removed = false;
+    for (end, _) in message.match_indices(UNDECLARED) {
+        let path = message[..end].rsplit(char::is_whitespace).next().unwrap_or_default();
+        let steps: Vec<_> = path.split(['.', '[', ']']).filter(|step| !step.is_empty()).collect();
+        let Some((field, parents)) = steps.split_last() else { continue };
+        let parent = parents.iter().try_fold(&mut *object, |at, step| match step.parse::<usize>() {
+            Ok(index) => at.get_mut(index),
+            Err(_) => at.get_mut(*step),
+        });
+        let parent = parent.and_then(Value::as_object_mut);
+        removed |= parent.is_some_and(|parent| parent.remove(*field).is_some());
+    }
+    removed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_older_definitions_do_not_know_is_left_out() {
+        let message = "failed to create typed patch object (/door; ca-iot.dev/v1alpha1, Kind=IotDevice): errors:\n  \
+                       .status.superseded[1].rootCA: field not declared in schema\n  .status.revocation: field not declared in schema";
+        let mut object = json!({"status": {
+            "superseded": [{"rootCA": "a"}, {"rootCA": "b", "serialNumber": "1"}], "revocation": {"x": 1}, "state": "Valid"
+        }});
+        assert!(remove_undeclared(&mut object, message));
+        let left = json!({"superseded": [{"rootCA": "a"}, {"serialNumber": "1"}], "state": "Valid"});
+        assert_eq!(object, json!({"status": left}));
+        assert!(!remove_undeclared(&mut object, "something else"));
+    }
 }

@@ -1,6 +1,9 @@
 //! The chart: what is in it, and what happens to what runs when it is upgraded or taken away.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use api::{Dashboard, IotDevice, MqttBroker, RootCA};
@@ -89,53 +92,64 @@ async fn an_upgrade_from_the_first_chart_renews_the_definitions_and_interrupts_n
         let (first, current) = (first_chart(site).await?, environment::chart());
         // the definitions are everybody's
         let _alone = site.alone().await;
-        let definitions = |chart: &PathBuf| chart.join("crds").display().to_string();
-        let apply = ["apply", "--server-side", "--force-conflicts", "--field-manager=ca-iot", "--filename"];
-        site.kubectl_program().args(apply).arg(definitions(&first)).succeeds().await?;
-        // kubectl diff: 1 when there are differences
-        let diff = || {
-            site.kubectl_program()
-                .args(["diff", "--server-side", "--force-conflicts", "--field-manager=ca-iot", "--filename"])
-                .arg(definitions(&current))
-        };
-        ensure!(
-            !diff().run().await?.succeeded(),
-            "the first chart has today's definitions: nothing is shown here"
-        );
-
-        site.install(&first, &own_ports()).await?;
-        site.apply::<IotDevice>("watcher", json!({"brokerRef": {"name": "mosquitto"}})).await?;
-        let thermometer = json!({"thermometer": {"interval": "200ms"}});
-        site.apply::<IotDevice>("kitchen", thermometer).await?;
-        let access =
-            json!({"access": [{"name": "watcher", "read": ["devices/#"]}], "ipAddresses": [site.node]});
-        site.apply::<MqttBroker>("mosquitto", access).await?;
-        site.ready::<MqttBroker>("mosquitto").await?;
-        site.ready::<IotDevice>("watcher").await?;
-        let watcher = site.identity::<IotDevice>("watcher").await?;
-        let address = site.broker_address("mosquitto").await?;
-        let mut subscriber = Subscriber::open(address, &watcher, "devices/kitchen/#").await?;
-        subscriber.hears("devices/kitchen/telemetry", PATIENCE).await?;
-        let pods = pods(site).await?;
-
-        site.helm("upgrade", &current, &own_ports()).await?;
-        diff().succeeds().await.context("the definitions are not today's")?;
-        site.ready::<IotDevice>("kitchen").await?;
-        let (mut account, mut until) = (Account::default(), Instant::now() + Duration::from_secs(5));
-        while let Some(message) = subscriber.next(until).await? {
-            account.note("kitchen", &message)?;
-            until = until.min(Instant::now() + Duration::from_secs(5));
-        }
-        environment::measured(
-            "helm upgrade: readings heard / missing meanwhile",
-            format_args!("{} / {}", account.readings, account.missing),
-        )?;
-        ensure!(account.readings > 25 && account.missing == 0 && account.restarts == 0, "{account:?}");
-        ensure!(subscriber.losses.is_empty(), "{:?}", subscriber.losses);
-        ensure!(self::pods(site).await? == pods, "a pod was replaced");
-        Ok(())
+        define(site, &first).await?;
+        let outcome = upgrade(site, &first, &current).await;
+        define(site, &current).await?;
+        outcome
     })
     .await
+}
+
+/// Installs the chart `first`, and upgrades to `current` under a device that talks.
+async fn upgrade(site: &Site, first: &Path, current: &Path) -> Result<()> {
+    // kubectl diff: 1 when there are differences
+    let diff = || {
+        site.kubectl_program()
+            .args(["diff", "--server-side", "--force-conflicts", "--field-manager=ca-iot", "--filename"])
+            .arg(current.join("crds"))
+    };
+    ensure!(
+        !diff().run().await?.succeeded(),
+        "the first chart has today's definitions: nothing is shown here"
+    );
+
+    site.install(first, &own_ports()).await?;
+    site.apply::<IotDevice>("watcher", json!({"brokerRef": {"name": "mosquitto"}})).await?;
+    let thermometer = json!({"thermometer": {"interval": "200ms"}});
+    site.apply::<IotDevice>("kitchen", thermometer).await?;
+    let access = json!({"access": [{"name": "watcher", "read": ["devices/#"]}], "ipAddresses": [site.node]});
+    site.apply::<MqttBroker>("mosquitto", access).await?;
+    site.ready::<MqttBroker>("mosquitto").await?;
+    site.ready::<IotDevice>("watcher").await?;
+    let watcher = site.identity::<IotDevice>("watcher").await?;
+    let address = site.broker_address("mosquitto").await?;
+    let mut subscriber = Subscriber::open(address, &watcher, "devices/kitchen/#").await?;
+    subscriber.hears("devices/kitchen/telemetry", PATIENCE).await?;
+    let pods = pods(site).await?;
+
+    site.helm("upgrade", current, &own_ports()).await?;
+    diff().succeeds().await.context("the definitions are not today's")?;
+    site.ready::<IotDevice>("kitchen").await?;
+    let (mut account, mut until) = (Account::default(), Instant::now() + Duration::from_secs(5));
+    while let Some(message) = subscriber.next(until).await? {
+        account.note("kitchen", &message)?;
+        until = until.min(Instant::now() + Duration::from_secs(5));
+    }
+    environment::measured(
+        "helm upgrade: readings heard / missing meanwhile",
+        format_args!("{} / {}", account.readings, account.missing),
+    )?;
+    ensure!(account.readings > 25 && account.missing == 0 && account.restarts == 0, "{account:?}");
+    ensure!(subscriber.losses.is_empty(), "{:?}", subscriber.losses);
+    ensure!(self::pods(site).await? == pods, "a pod was replaced");
+    Ok(())
+}
+
+/// Writes the definitions of `chart` over what is there.
+async fn define(site: &Site, chart: &Path) -> Result<()> {
+    let apply = ["apply", "--server-side", "--force-conflicts", "--field-manager=ca-iot", "--filename"];
+    site.kubectl_program().args(apply).arg(chart.join("crds")).succeeds().await?;
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

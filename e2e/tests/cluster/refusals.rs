@@ -73,9 +73,14 @@ fn devices() -> Vec<Bad> {
         ),
         ("field-unknown", json!({"durration": "1h"}), &["unknown field", "spec.durration"]),
         ("key-weak", json!({"keyAlgorithm": "Rsa1024"}), &["spec.keyAlgorithm", "Rsa2048"]),
-        ("csr", json!({"csr": "garbage"}), &["spec.csr is not supported by this version yet"]),
-        ("suspended", json!({"suspended": true}), &["spec.suspended is not supported by this version yet"]),
-        ("revoked", json!({"revoked": {"reason": "keyCompromise"}}), &["spec.revoked is not supported"]),
+        ("csr", json!({"csr": "garbage"}), &["spec.csr", "openssl req"]),
+        ("csr-thermometer", json!({"csr": "garbage", "thermometer": {}}), &["spec.csr", "spec.thermometer"]),
+        ("revoked-why", json!({"revoked": {"reason": "lost"}}), &["spec.revoked.reason", "keyCompromise"]),
+        (
+            "revoked-hold",
+            json!({"revoked": {"reason": "certificateHold"}}),
+            &["spec.revoked.reason", "spec.suspended"],
+        ),
         (
             "interval-short",
             json!({"thermometer": {"interval": "50ms"}}),
@@ -124,8 +129,8 @@ fn roots() -> Vec<Bad> {
         ),
         (
             "rotation",
-            json!({"subject": subject(), "rotation": {"trigger": "1"}}),
-            &["spec.rotation is not supported"],
+            json!({"subject": subject(), "duration": "10h", "rotation": {"beforeExpiry": "11h"}}),
+            &["spec.rotation.beforeExpiry", "spec.duration"],
         ),
         (
             "import",

@@ -236,7 +236,7 @@ async fn a_device_that_is_asleep_is_named_and_waited_for_as_long_as_was_said() {
         }
     }
     let waited = Duration::try_from(field.site.now().duration_since(from)).unwrap();
-    assert!((Duration::from_secs(60)..Duration::from_secs(70)).contains(&waited), "{waited:?}");
+    assert!((Duration::from_mins(1)..Duration::from_secs(70)).contains(&waited), "{waited:?}");
     let old = field.devices["lock"].trust.roots().next().unwrap().clone();
     field.until_it_is_over(|_, operator| operator).await;
     field.assert_replaced(&old);
