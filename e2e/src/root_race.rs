@@ -35,8 +35,12 @@ pub async fn run(site: &Site, tries: usize) -> Result<BTreeSet<String>> {
         site.identity::<IotDevice>("door").await?.certificate()?.check_signed_by(&stored)?;
         ensure!(roots.insert(stored.fingerprint()), "try {number}: the root of a try before");
 
-        operator_pod::scale(site, 0).await?;
         site.delete::<IotDevice>("door").await?;
+        eventually("the device's Secret is gone", PATIENCE, async || {
+            Ok(secrets.get_opt("iotdevice-door").await?.is_none().then_some(()))
+        })
+        .await?;
+        operator_pod::scale(site, 0).await?;
         site.delete::<RootCA>("root-ca").await?;
         eventually("all of it is gone", PATIENCE, async || {
             let ours = ListParams::default().labels(&api::names::managed_selector());

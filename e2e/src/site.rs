@@ -204,7 +204,9 @@ impl Site {
 
     async fn helm_for_production(&self, verb: &str, chart: &std::path::Path, values: &Value) -> Result<()> {
         let production = format!("--values={}", chart.join("values-production.yaml").display());
-        self.helm_with(verb, chart, &[&production], values).await
+        // two cores are for all tests: with its priority, one would have the pods of the others evicted
+        let modest = "--set=priorityClassName=,resources.requests.cpu=20m";
+        self.helm_with(verb, chart, &[&production, modest], values).await
     }
 
     /// Runs `helm install` or `helm upgrade`, and waits until the operator is ready.
