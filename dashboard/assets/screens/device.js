@@ -129,11 +129,24 @@ function drawFacts(parent, device, holder, at) {
     ['device.malformed', integer(device.malformed)],
     ['device.clock', skew === null || skew === undefined ? t('device.unknown') : Math.abs(skew) < 2_000 ? t('device.clockRight') : t(skew > 0 ? 'device.clockAhead' : 'device.clockBehind', { duration: duration(skew) })],
     ...(holder?.device?.revoked ? [['device.revoked', [holder.device.revoked, holder.device.revokedMessage].filter(Boolean).join(': ')]] : []),
+    ...barred(holder?.device?.barred, at),
     ...(last ? [['device.address', t('device.addressAt', { address: last.address, when: relative(last.at, at) })]] : []),
     ...(device.inUse?.roots ? [['device.roots', rootsOf(device.inUse.roots)]] : []),
     ['device.kind', holder ? t(holder.device?.simulated ? 'device.simulated' : holder.device?.csr ? 'device.csr' : 'device.physical') : t('device.unregisteredShort')],
   ];
   drawOnce(parent, entries, () => entries.map(([key, text]) => h('div', { class: 'fact' }, h('dt', {}, t(key)), h('dd', {}, text))));
+}
+
+/** What is confirmed of a device that is to be kept out, and what is still to come. */
+function barred(steps, at) {
+  if (!steps) return [];
+  const told = (time) => (time === null ? t('device.barredAwaited') : relative(time, at));
+  const listed = steps.listedAt === null ? told(null) : t('device.barredListed', { number: steps.crlNumber, when: told(steps.listedAt) });
+  return [
+    ['device.listed', listed],
+    ['device.loaded', told(steps.loadedAt)],
+    ['device.cut', told(steps.sessionCutAt)],
+  ];
 }
 
 /** The generations whose certificates a device holds, by their fingerprints. */

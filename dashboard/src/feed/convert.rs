@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::state::events::Event;
 use crate::state::holder::{
-    Broker, Certificate, Condition, Crl, DeviceSpec, Holder, HolderId, Kind, Loaded, Root, Rotation,
+    Barred, Broker, Certificate, Condition, Crl, DeviceSpec, Holder, HolderId, Kind, Loaded, Root, Rotation,
 };
 
 /// A root: one certificate for each generation that is trusted.
@@ -95,6 +95,12 @@ pub fn iot_device(object: &api::IotDevice) -> Holder {
         revoked: spec.revoked.as_ref().map(|revoked| word(&revoked.reason)),
         revoked_message: spec.revoked.as_ref().and_then(|revoked| revoked.message.clone()),
         csr: spec.csr.is_some(),
+        barred: object.status.as_ref().and_then(|status| status.revocation.as_ref()).map(|steps| Barred {
+            crl_number: steps.crl_number,
+            listed_at: steps.listed_at.as_ref().map(|time| time.0.as_millisecond()),
+            loaded_at: steps.loaded_at.as_ref().map(|time| time.0.as_millisecond()),
+            session_cut_at: steps.session_cut_at.as_ref().map(|time| time.0.as_millisecond()),
+        }),
     });
     holder
 }

@@ -197,6 +197,23 @@ pub struct DeviceSpec {
     pub revoked_message: Option<String>,
     /// Whether it keeps its private key to itself.
     pub csr: bool,
+    /// How far it is barred, once it is to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub barred: Option<Barred>,
+}
+
+/// See [`DeviceSpec::barred`]. Each step is confirmed before the next.
+#[derive(Clone, Debug, Default, PartialEq, JsonSchema, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Barred {
+    /// The revocation list that has its certificates.
+    pub crl_number: Option<i64>,
+    /// When it was signed.
+    pub listed_at: Option<i64>,
+    /// When every broker had loaded it.
+    pub loaded_at: Option<i64>,
+    /// When its session was cut.
+    pub session_cut_at: Option<i64>,
 }
 
 // === impl Kind ===
