@@ -251,7 +251,8 @@ impl Cluster {
         let params = PatchParams::apply(MANAGER).force();
         let api = self.api::<K>(&namespace);
         let mut answer = api.patch_status(&name, &params, &Patch::Apply(&status)).await;
-        if let Err(kube::Error::Api(refusal)) = &answer
+        // It names one field of an object at a time.
+        while let Err(kube::Error::Api(refusal)) = &answer
             && remove_undeclared(&mut status, &refusal.message)
         {
             tracing::warn!(kind = %K::kind(&()), "{OLD_DEFINITIONS}");
