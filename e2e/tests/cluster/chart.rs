@@ -141,7 +141,9 @@ async fn upgrade(site: &Site, first: &Path, current: &Path) -> Result<()> {
     )?;
     ensure!(account.readings > 25 && account.missing == 0 && account.restarts == 0, "{account:?}");
     ensure!(subscriber.losses.is_empty(), "{:?}", subscriber.losses);
-    ensure!(self::pods(site).await? == pods, "a pod was replaced");
+    // the first chart gives the operator too few rights for a dashboard of today: that one comes with the upgrade
+    let after = self::pods(site).await?;
+    ensure!(pods.iter().all(|pod| after.contains(pod)), "a pod was replaced: {pods:?}, {after:?}");
     Ok(())
 }
 
