@@ -47,6 +47,9 @@ const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(20);
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The longest wait before the next attempt while the link is being closed with something left to deliver.
+const LAST_CALL: Duration = Duration::from_secs(1);
+
 /// A connection that held this long starts the back-off anew when it breaks. As long as the longest
 /// back-off, so that two processes with one certificate take turns ever more slowly.
 const STABLE: Duration = Duration::from_mins(1);
@@ -220,6 +223,7 @@ impl Session {
     /// is about to refuse.
     async fn connect(&mut self) -> Result<bool, Ended> {
         let Self { mqtt, desk } = self;
+        let anything_left = desk.unacknowledged() > 0;
         desk.choose();
         mqtt.options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(desk.dialled.tls())));
         if desk.options.presence == Presence::Announced {
@@ -237,7 +241,7 @@ impl Session {
                         return Err(Ended::Replaced);
                     }
                 }
-                () = asked_to_close(&mut desk.close) => return Err(Ended::Closed),
+                () = given_up(&mut desk.close, anything_left) => return Err(Ended::Closed),
             }
         }
     }
@@ -425,9 +429,16 @@ impl Desk {
         true
     }
 
-    /// Waits before the next attempt; new files end the wait.
+    /// Waits before the next attempt; new files end the wait, and so does a goodbye with something left to deliver.
     async fn wait_after(&mut self, failure: Failure) -> Ended {
-        let retry_in = if failure == Failure::Revoked { REVOKED } else { self.backoff.next() };
+        let refused = failure == Failure::Revoked;
+        let anything_left = self.unacknowledged() > 0 && !refused;
+        let last_call = self.close.borrow().filter(|_| anything_left);
+        let retry_in = match self.backoff.next() {
+            _ if refused => REVOKED,
+            retry_in if last_call.is_some() => retry_in.min(LAST_CALL),
+            retry_in => retry_in,
+        };
         warn!(broker = %self.options.broker, reason = %failure, ?retry_in, "not connected");
         let deadline = Instant::now() + retry_in;
         self.emit(Event::Disconnected { reason: failure, retry_in }).await;
@@ -439,7 +450,10 @@ impl Desk {
                         return Ended::Replaced;
                     }
                 }
-                () = asked_to_close(&mut self.close) => return Ended::Closed,
+                () = asked_to_close(&mut self.close), if last_call.is_none() => {
+                    return if anything_left { Ended::Replaced } else { Ended::Closed };
+                }
+                () = until(last_call) => return Ended::Closed,
             }
         }
     }
@@ -603,6 +617,15 @@ async fn first_acknowledgement(in_flight: &mut VecDeque<InFlight>) -> Result<(),
     match in_flight.front_mut() {
         Some(first) => first.acknowledged.as_mut().await,
         None => std::future::pending().await,
+    }
+}
+
+/// Waits until there is no connection to be made any more: the link is to be closed, and nothing is left to deliver, or no time.
+async fn given_up(close: &mut watch::Receiver<Option<Instant>>, anything_left: bool) {
+    asked_to_close(close).await;
+    let deadline = *close.borrow();
+    if anything_left && let Some(deadline) = deadline {
+        sleep_until(deadline).await;
     }
 }
 

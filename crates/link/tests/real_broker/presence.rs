@@ -69,6 +69,22 @@ async fn a_link_that_never_found_its_broker_can_be_closed() {
 
 #[tokio::test]
 #[ignore = "needs Mosquitto 2.1"]
+async fn what_is_left_at_a_goodbye_is_delivered_when_the_broker_is_back_in_time() {
+    let authority = Authority::new(1);
+    let mut broker = Mosquitto::start(&authority.broker("localhost"));
+    let mut device = Client::device(&broker.address(), &authority.client("device001"));
+    device.connected().await;
+    broker.stop(Signal::TERM);
+    device.disconnected().await;
+    device.publish(1);
+    let closing = tokio::spawn(async move { device.link.close(Duration::from_secs(20)).await });
+    tokio::task::yield_now().await;
+    broker.start_again();
+    assert_eq!(closing.await.unwrap(), 0, "it was delivered");
+}
+
+#[tokio::test]
+#[ignore = "needs Mosquitto 2.1"]
 async fn who_is_taken_over_is_thrown_out_and_comes_back_later() {
     let authority = Authority::new(1);
     let broker = Mosquitto::start(&authority.broker("localhost"));
