@@ -23,7 +23,7 @@ use crate::{
     Event, Failure, Identity, IdentityError, LinkOptions, Message, Presence, Publication, Qos,
     announce::last_will,
     backoff::{Backoff, REVOKED},
-    outbox::Outbox,
+    outbox::{Backlog, Outbox},
     resume::NothingInFlight,
     watch::Identities,
     wire::ConnectionStatus,
@@ -223,7 +223,6 @@ impl Session {
     /// is about to refuse.
     async fn connect(&mut self) -> Result<bool, Ended> {
         let Self { mqtt, desk } = self;
-        let anything_left = desk.unacknowledged() > 0;
         desk.choose();
         mqtt.options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(desk.dialled.tls())));
         if desk.options.presence == Presence::Announced {
@@ -241,7 +240,7 @@ impl Session {
                         return Err(Ended::Replaced);
                     }
                 }
-                () = given_up(&mut desk.close, anything_left) => return Err(Ended::Closed),
+                () = given_up(&mut desk.close, &desk.outbox) => return Err(Ended::Closed),
             }
         }
     }
@@ -432,8 +431,7 @@ impl Desk {
     /// Waits before the next attempt; new files end the wait, and so does a goodbye with something left to deliver.
     async fn wait_after(&mut self, failure: Failure) -> Ended {
         let refused = failure == Failure::Revoked;
-        let anything_left = self.unacknowledged() > 0 && !refused;
-        let last_call = self.close.borrow().filter(|_| anything_left);
+        let last_call = self.close.borrow().filter(|_| self.unacknowledged() > 0 && !refused);
         let retry_in = match self.backoff.next() {
             _ if refused => REVOKED,
             retry_in if last_call.is_some() => retry_in.min(LAST_CALL),
@@ -451,6 +449,7 @@ impl Desk {
                     }
                 }
                 () = asked_to_close(&mut self.close), if last_call.is_none() => {
+                    let anything_left = self.unacknowledged() > 0 && !refused;
                     return if anything_left { Ended::Replaced } else { Ended::Closed };
                 }
                 () = until(last_call) => return Ended::Closed,
@@ -621,10 +620,13 @@ async fn first_acknowledgement(in_flight: &mut VecDeque<InFlight>) -> Result<(),
 }
 
 /// Waits until there is no connection to be made any more: the link is to be closed, and nothing is left to deliver, or no time.
-async fn given_up(close: &mut watch::Receiver<Option<Instant>>, anything_left: bool) {
+async fn given_up(close: &mut watch::Receiver<Option<Instant>>, outbox: &Outbox) {
     asked_to_close(close).await;
     let deadline = *close.borrow();
-    if anything_left && let Some(deadline) = deadline {
+    let Backlog { queued, in_flight, .. } = outbox.backlog();
+    if queued + in_flight > 0
+        && let Some(deadline) = deadline
+    {
         sleep_until(deadline).await;
     }
 }

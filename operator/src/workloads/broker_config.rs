@@ -81,6 +81,11 @@ persistence_location {DATA}
 autosave_on_changes true
 autosave_interval 1
 
+# What a subscriber that is away gets later, at most, each: a backend that follows a fleet misses more than the usual 1 000 in
+# seconds. Beyond it, messages are dropped.
+max_queued_messages 100000
+max_queued_bytes 33554432
+
 # Without `information`: it tells of every save, and what it tells, once queued for a subscriber, is saved again.
 log_dest stdout
 log_dest topic
