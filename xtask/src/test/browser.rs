@@ -21,8 +21,12 @@ pub(super) fn browser(bench: &Bench<'_>) -> Outcome {
     let judge = bench
         .tools
         .program(schemathesis)
-        .args(["run", DESCRIPTION, "--url", &page, "--exclude-path", ENDLESS])
-        .args(["--checks", "all", "--max-examples", "50", "--no-color"]);
+        .arg("run")
+        .arg(bench.tools.root().join(DESCRIPTION))
+        .args(["--url", &page, "--exclude-path", ENDLESS])
+        .args(["--checks", "all", "--max-examples", "50", "--no-color"])
+        // it keeps a folder of what it has found where it runs
+        .current_dir(&bench.artifacts);
     let mut cases = String::new();
     bench.watch("browser-api", judge, |line| {
         if line.ends_with(" passed") && line.contains(" generated, ") {
