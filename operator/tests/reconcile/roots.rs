@@ -3,15 +3,11 @@
 use std::time::Duration;
 
 use api::{DeletionPolicy, RootCA};
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::runtime::controller::Action;
-use pki::{
-    Crl, KeyAlgorithm, LeafProfile, PrivateKey, RootProfile, SerialNumber, SigningRoot, Subject, Usage,
-    Validity,
-};
+use pki::{Crl, KeyAlgorithm, LeafProfile, PrivateKey, SerialNumber, SigningRoot, Subject, Usage, Validity};
 
-use crate::support::resources::{DAY, HOUR, broker, device, imported_root, root, tls_secret};
+use crate::support::resources::{DAY, HOUR, broker, corporate_ca, device, imported_root, root, tls_secret};
 use crate::support::{Operator, Site, ready};
 
 /// A site where `root-ca` signs.
@@ -26,17 +22,6 @@ async fn site_with_root() -> (Site, Operator) {
 
 fn crl(site: &Site) -> Crl {
     Crl::from_pem(&site.file("rootca-root-ca", "g1.crl")).unwrap()
-}
-
-/// A CA as somebody else might make it, valid for a year from `now`.
-fn corporate_ca(now: Timestamp) -> SigningRoot {
-    let profile = RootProfile {
-        subject: Subject { organization: Some("Corp".into()), ..Subject::new("Corporate CA").unwrap() },
-        generation: 7,
-        key_algorithm: KeyAlgorithm::EcdsaP384,
-        duration: 365 * DAY,
-    };
-    SigningRoot::generate(&profile, SerialNumber::generate().unwrap(), now).unwrap()
 }
 
 #[tokio::test]

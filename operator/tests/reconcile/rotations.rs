@@ -10,10 +10,10 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use link::Failure;
 use link::wire::CertificateAcknowledgement;
-use pki::{Certificate, TrustBundle};
+use pki::{Certificate, KeyAlgorithm, TrustBundle};
 use serde_json::json;
 
-use crate::support::resources::{DAY, broker, dashboard, device, root};
+use crate::support::resources::{DAY, broker, corporate_ca, dashboard, device, root, tls_secret};
 use crate::support::{NAMESPACE, Operator, Site};
 
 const DEVICES: [&str; 3] = ["door", "gate", "lock"];
@@ -278,4 +278,42 @@ async fn a_leaked_root_is_gone_without_waiting_for_whoever_is_asleep() {
     let woken = field.files("iotdevice-lock");
     assert!(!woken.trust.contains(&old));
     assert!(field.site.server.get::<IotDevice>("lock").is_some());
+}
+
+#[tokio::test]
+async fn another_algorithm_or_a_ca_of_ones_own_is_the_next_generation() {
+    let mut field = Field::new().await;
+    let old = trusted(&field);
+    field.site.server.edit::<RootCA>("root-ca", |root| root["spec"]["keyAlgorithm"] = json!("EcdsaP384"));
+    assert_eq!(field.until_it_is_over(|_, operator| operator).await, PHASES);
+    field.assert_replaced(&old);
+    let made = trusted(&field);
+    assert_eq!(made.public_key().algorithm(), KeyAlgorithm::EcdsaP384);
+
+    let own = corporate_ca(field.site.now());
+    let secret = tls_secret("corporate", &own.certificate().to_pem(), &own.key().to_pem());
+    field.site.server.put(&secret);
+    field.site.server.edit::<RootCA>("root-ca", |root| {
+        root["spec"]["importFrom"] = json!({"secretName": "corporate"});
+    });
+    assert_eq!(field.until_it_is_over(|_, operator| operator).await, PHASES);
+    assert_eq!(trusted(&field), *own.certificate());
+    assert_eq!(field.site.root("root-ca").active_generation, Some(3));
+}
+
+#[tokio::test]
+async fn it_is_replaced_by_itself_before_its_end() {
+    let mut field = Field::new().await;
+    let old = trusted(&field);
+    field.rotate(&json!({"beforeExpiry": "2400h"}));
+    let operator = field.site.operator();
+    // everybody renews as usual meanwhile
+    while field.phase().is_none() {
+        field.live(&operator).await;
+        assert!(field.site.now() < old.not_after() - 90 * DAY, "the root comes to its end");
+        field.site.wait(5 * DAY);
+    }
+    assert!(field.site.now() >= old.not_after() - 100 * DAY, "too early");
+    field.until_it_is_over(|_, operator| operator).await;
+    field.assert_replaced(&old);
 }

@@ -6,10 +6,12 @@ use api::{
     CertificateSpec, Dashboard, DashboardSpec, DeletionPolicy, DeviceSubject, ImportFrom, IotDevice,
     IotDeviceSpec, MqttBroker, MqttBrokerSpec, RootCA, RootCASpec, RootSubject, Thermometer,
 };
+use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
+use pki::{KeyAlgorithm, RootProfile, SerialNumber, SigningRoot, Subject};
 
 use super::NAMESPACE;
 
@@ -74,4 +76,15 @@ pub(crate) fn tls_secret(name: &str, certificate: &str, key: &str) -> Secret {
 pub(crate) fn here<K: Resource>(mut object: K) -> K {
     object.meta_mut().namespace = Some(NAMESPACE.into());
     object
+}
+
+/// A CA as somebody else might make it, valid for a year from `now`.
+pub(crate) fn corporate_ca(now: Timestamp) -> SigningRoot {
+    let profile = RootProfile {
+        subject: Subject { organization: Some("Corp".into()), ..Subject::new("Corporate CA").unwrap() },
+        generation: 7,
+        key_algorithm: KeyAlgorithm::EcdsaP384,
+        duration: 365 * DAY,
+    };
+    SigningRoot::generate(&profile, SerialNumber::generate().unwrap(), now).unwrap()
 }
