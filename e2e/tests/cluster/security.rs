@@ -97,7 +97,12 @@ async fn private_keys_are_in_secrets_and_nowhere_else() -> Result<()> {
         // the annotations of Secrets are for everybody who may list metadata
         let metadata = "--output=jsonpath={.items[*].metadata}";
         places.push(("metadata of Secrets", site.kubectl(&["get", "secrets", metadata]).await?));
-        for pod in site.api::<Pod>().list(&ListParams::default()).await?.items {
+        // the pod of the leader that was stopped goes, another comes: whoever is there then has a log
+        let pods = eventually("every pod is there to stay", PATIENCE, async || {
+            let pods = site.api::<Pod>().list(&ListParams::default()).await?.items;
+            Ok(pods.iter().all(is_there_to_stay).then_some(pods))
+        });
+        for pod in pods.await? {
             let name = format!("pod/{}", pod.name_any());
             let logs = ["logs", &name, "--all-containers", "--tail=-1"];
             places.push(("a log", site.kubectl(&logs).await?));
@@ -115,6 +120,12 @@ async fn private_keys_are_in_secrets_and_nowhere_else() -> Result<()> {
         Ok(())
     })
     .await
+}
+
+fn is_there_to_stay(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let mut ready = conditions.filter(|condition| condition.type_ == "Ready");
+    pod.metadata.deletion_timestamp.is_none() && ready.any(|condition| condition.status == "True")
 }
 
 /// Everything that an operator ever does: makes, renews, repairs and takes away.
