@@ -105,7 +105,7 @@ fn withdraw(
         outcome.notes.push(note(
             if reason == hold { "Suspended" } else { "Revoked" },
             format!(
-                "{} certificates are on CRL {} of generation {} ({reason})",
+                "{} of its certificates on CRL {} of generation {} ({reason})",
                 serials.len(),
                 because.1,
                 because.0
