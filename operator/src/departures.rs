@@ -33,6 +33,16 @@ struct Departed {
     ledger: Ledger,
 }
 
+/// Where the device is that a Secret was written for.
+pub enum Whereabouts {
+    /// There, under the name in the Secret's labels.
+    Here(Arc<IotDevice>),
+    /// There, under another name: somebody changed the labels.
+    Mislabelled,
+    /// It does not exist any more, whatever has its name now.
+    Gone,
+}
+
 /// Sees off whoever is gone, whenever there is news. Never ends before the queue does.
 pub async fn run(context: Arc<Context>, mut news: UnboundedReceiver<()>) {
     context.objects.are_read().await;
@@ -74,9 +84,7 @@ fn departed(context: &Context) -> Vec<Departed> {
             return;
         }
         let Some(ledger) = Ledger::read(&child.annotations) else { return };
-        let there = context.objects.devices.get(&ObjectRef::new(device).within(&key.namespace));
-        let is_gone = there.is_none_or(|device| ledger.is_of_another(&device.uid().unwrap_or_default()));
-        if is_gone && !is_mislabelled(context, &key.namespace, &ledger) {
+        if let Whereabouts::Gone = whereabouts(context, &key.namespace, device, &ledger) {
             found.push(Departed {
                 namespace: key.namespace.clone(),
                 device: device.clone(),
@@ -88,9 +96,17 @@ fn departed(context: &Context) -> Vec<Departed> {
     found
 }
 
-/// Whether the device that a Secret was written for is there all the same: somebody changed the labels.
-pub fn is_mislabelled(context: &Context, namespace: &str, ledger: &Ledger) -> bool {
-    ledger.holder_uid.as_deref().is_some_and(|uid| context.objects.has_device(namespace, uid))
+/// Where the device is that the Secret with this `ledger` was written for; `name` stands in the Secret's labels.
+pub fn whereabouts(context: &Context, namespace: &str, name: &str, ledger: &Ledger) -> Whereabouts {
+    let objects = &context.objects;
+    let there = objects.devices.get(&ObjectRef::new(name).within(namespace));
+    match there.filter(|device| !ledger.is_of_another(&device.uid().unwrap_or_default())) {
+        Some(device) => Whereabouts::Here(device),
+        None if ledger.holder_uid.as_deref().is_some_and(|uid| objects.has_device(namespace, uid)) => {
+            Whereabouts::Mislabelled
+        }
+        None => Whereabouts::Gone,
+    }
 }
 
 /// Whether nothing is left to be done for `it`.

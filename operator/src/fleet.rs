@@ -31,7 +31,7 @@ const BRIEF_LIFE: Duration = Duration::from_mins(2);
 /// How long a broker may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How long after a session could not be cut it is tried again.
-const CUT_AGAIN: Duration = Duration::from_secs(2);
+pub const CUT_AGAIN: Duration = Duration::from_secs(2);
 
 /// Connects to a broker as somebody, and leaves: see [`link::take_over`].
 pub type Connect =

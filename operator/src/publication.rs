@@ -23,7 +23,7 @@ const FRESH: Duration = Duration::from_secs(5);
 const CAPACITY: usize = 1_000;
 
 /// By namespace and name of the root: when it was asked for, and what there was.
-type Known = HashMap<(String, String), (Instant, Option<ConfigMap>)>;
+type Known = HashMap<(String, String), (Instant, Option<Arc<ConfigMap>>)>;
 
 /// What is published, and where it comes from.
 #[derive(Clone)]
@@ -50,7 +50,7 @@ impl Publication {
     }
 
     /// The trust bundle of a root, at most [`FRESH`] old; none: there is no such root.
-    async fn bundle(&self, namespace: &str, root: &str) -> Result<Option<ConfigMap>, kube::Error> {
+    async fn bundle(&self, namespace: &str, root: &str) -> Result<Option<Arc<ConfigMap>>, kube::Error> {
         if self.namespace.as_deref().is_some_and(|only| only != namespace) {
             return Ok(None);
         }
@@ -63,7 +63,7 @@ impl Publication {
             return Ok(known.clone());
         }
         let api = Api::<ConfigMap>::namespaced(self.client.clone(), namespace);
-        let found = api.get_opt(&names::trust(root)).await?.filter(|found| is_of(found, root));
+        let found = api.get_opt(&names::trust(root)).await?.filter(|found| is_of(found, root)).map(Arc::new);
         let mut known = self.lock();
         if known.len() >= CAPACITY {
             known.retain(|_, (at, _)| is_fresh(*at));
@@ -99,9 +99,9 @@ async fn crl(
         Ok(None) => return not_found("no such RootCA, or it has never been ready"),
         Err(error) => return unavailable(&error),
     };
-    let crls = bundle.binary_data.unwrap_or_default();
-    let latest = || crls.keys().filter_map(|key| names::generation_of_crl(key)).max();
-    let found = generation.or_else(latest).and_then(|number| crls.get(&names::crl(number)));
+    let crls = bundle.binary_data.as_ref();
+    let latest = || crls?.keys().filter_map(|key| names::generation_of_crl(key)).max();
+    let found = generation.or_else(latest).and_then(|number| crls?.get(&names::crl(number)));
     match found {
         Some(der) => published("application/pkix-crl", der.0.clone()),
         None => not_found("this generation of the root is not trusted any more, or not yet"),
@@ -114,8 +114,8 @@ async fn roots(
 ) -> Response {
     let Some(root) = file.strip_suffix(".pem") else { return not_found("roots are called <root>.pem") };
     match publication.bundle(&namespace, root).await {
-        Ok(Some(bundle)) => match bundle.data.unwrap_or_default().remove(names::TRUST_KEY) {
-            Some(pem) => published("application/x-pem-file", pem.into_bytes()),
+        Ok(Some(bundle)) => match bundle.data.as_ref().and_then(|data| data.get(names::TRUST_KEY)) {
+            Some(pem) => published("application/x-pem-file", pem.clone().into_bytes()),
             None => not_found("no root is trusted yet"),
         },
         Ok(None) => not_found("no such RootCA, or it has never been ready"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use api::{CertificateStatus, Superseded};
+use api::{CertificateStatus, HolderStatus, Superseded};
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::request::Request;
 use super::{Current, Holder};
+use crate::children::Children;
 use crate::cluster::Foreign;
 use crate::roots::{Kind, Signer, UsableRoot};
 use crate::workloads::metadata::{labels, metadata};
@@ -125,6 +126,17 @@ impl Ledger {
         let holder_uid = text(HOLDER).map(str::to_owned);
         let superseded = text(SUPERSEDED).map(superseded_from_text).unwrap_or_default();
         Some(Self { holder_uid, current, superseded })
+    }
+
+    /// Those of the holder `name`, by the labels of its Secrets.
+    pub fn of_holder(children: &Children, kind: &str, namespace: &str, name: &str) -> Vec<Self> {
+        let mut found = Vec::new();
+        children.visit_secrets_of_kind(kind, namespace, |owner, annotations| {
+            if owner == name {
+                found.extend(Self::read(annotations));
+            }
+        });
+        found
     }
 
     /// Every certificate in it.
@@ -263,16 +275,9 @@ impl Current {
         now: Timestamp,
     ) -> Self {
         let seed = &holder.uid().unwrap_or_default();
-        let told = holder.holder_status();
         let mut superseded = replaced.map(Stored::superseded).unwrap_or_default();
         superseded.extend(replaced.and_then(Stored::ledger).map(|ledger| ledger.current));
-        superseded.extend(told.iter().flat_map(|status| status.superseded.clone()));
-        superseded.extend(told.and_then(|status| status.certificate.as_ref()).map(|told| Superseded {
-            serial_number: told.serial_number.clone(),
-            not_after: told.not_after.clone(),
-            root_ca: None,
-            root_generation: Some(told.root_generation),
-        }));
+        superseded.extend(holder.holder_status().into_iter().flat_map(told));
         superseded.retain(|old| old.not_after.0 > now);
         // Of two entries for one certificate the one that says more comes first, and stays.
         superseded.sort_by(|a, b| {
@@ -282,6 +287,17 @@ impl Current {
         superseded.dedup_by(|a, b| a.serial_number == b.serial_number);
         Self { certificate: certificate_status(certificate, request, root_generation, seed), superseded }
     }
+}
+
+/// Every certificate that a status tells of.
+pub fn told(status: &HolderStatus) -> impl Iterator<Item = Superseded> {
+    let current = status.certificate.iter().map(|it| Superseded {
+        serial_number: it.serial_number.clone(),
+        not_after: it.not_after.clone(),
+        root_ca: None,
+        root_generation: Some(it.root_generation),
+    });
+    current.chain(status.superseded.iter().cloned())
 }
 
 /// What is told of a certificate.

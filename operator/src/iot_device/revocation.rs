@@ -10,18 +10,15 @@ use api::conditions::{Reason, Verdict};
 use api::{IotDevice, MqttBroker, Revocation, Superseded};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use kube::ResourceExt as _;
+use kube::{Resource as _, ResourceExt as _};
 use pki::{RevocationReason, SerialNumber};
 
 use crate::certificate::{Outcome, Standing, request, secret};
 use crate::cluster::Note;
 use crate::context::Context;
 use crate::fleet::{self, CutState};
-use crate::root_ca::observe::{told, withdrawn};
+use crate::root_ca::observe::withdrawn;
 use crate::roots::{Listing, UsableRoot};
-
-/// How long until a session that could not be cut is tried again.
-const CUT_AGAIN: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Whether `device` may use its certificates.
 pub fn standing(device: &IotDevice) -> Standing {
@@ -140,7 +137,7 @@ fn withdraw(
                     Reason::NotLoaded,
                     format!("its session could not be cut at the broker {}: {problem}", broker.name_any()),
                 ));
-                outcome.retry_in = Some(CUT_AGAIN);
+                outcome.retry_in = Some(fleet::CUT_AGAIN);
             }
         }
     }
@@ -181,14 +178,9 @@ fn bring_back(
 /// The certificates of `device` that are within their dates, by its Secret and by its status.
 fn serials(device: &IotDevice, context: &Context, now: Timestamp) -> Vec<SerialNumber> {
     let (namespace, name) = (device.namespace().unwrap_or_default(), device.name_any());
-    let mut issued: Vec<Superseded> = device.status.iter().flat_map(told).collect();
-    context.children.visit_secrets_of::<IotDevice>(&namespace, |owner, annotations| {
-        if owner == name
-            && let Some(ledger) = secret::Ledger::read(annotations)
-        {
-            issued.extend(ledger.all().cloned());
-        }
-    });
+    let mut issued: Vec<Superseded> = device.status.iter().flat_map(secret::told).collect();
+    let ledgers = secret::Ledger::of_holder(&context.children, &IotDevice::kind(&()), &namespace, &name);
+    issued.extend(ledgers.iter().flat_map(secret::Ledger::all).cloned());
     let valid = issued.iter().filter(|it| it.not_after.0 > now);
     let mut serials: Vec<SerialNumber> = valid.filter_map(|it| it.serial_number.parse().ok()).collect();
     serials.sort();

@@ -88,9 +88,7 @@ pub async fn reconcile(root: Arc<RootCA>, context: Arc<Context>) -> Result<Actio
                 let verdict = Verdict::no(Reason::NameTaken, foreign.to_string());
                 (report::unusable(&root, &verdict, devices, now), Some(FIRST_RETRY), notes)
             } else {
-                let queued = (ledger.notes.rotation.is_some())
-                    .then(|| rotation::queued(&root.spec, &ledger))
-                    .flatten();
+                let queued = rotation::queued(&root.spec, &ledger);
                 let progress = Progress { evidence: &evidence, waits_for, queued };
                 let status = report::usable(&root, &ledger, &progress, degraded, devices, now);
                 let due = plan::next_due(&root.spec, &ledger, now);

@@ -3,7 +3,6 @@
 use api::{CertificateHolder, IotDevice, LocalRef, MqttBroker, RootCA, Superseded, names};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
-use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
 use pki::RevocationReason;
 
@@ -14,7 +13,7 @@ use crate::certificate::request::only_root;
 use crate::certificate::secret;
 use crate::cluster::Foreign;
 use crate::context::{Context, Objects};
-use crate::departures::is_mislabelled;
+use crate::departures::{Whereabouts, whereabouts};
 use crate::error::Result;
 use crate::key::Key;
 use crate::workloads::metadata::metadata;
@@ -90,17 +89,19 @@ pub fn due(context: &Context, namespace: &str, root: &str) -> Vec<Due> {
     context.children.visit_secrets_of::<IotDevice>(namespace, |name, annotations| {
         let Some(ledger) = secret::Ledger::read(annotations) else { return };
         let default = ledger.current.root_ca.as_deref();
-        let device = objects.devices.get(&ObjectRef::new(name).within(namespace));
-        let device = device.filter(|device| !ledger.is_of_another(&device.uid().unwrap_or_default()));
-        match device.as_deref().map(withdrawn) {
-            None if is_mislabelled(context, namespace, &ledger) => {}
-            None => list(&mut ledger.all(), default, RevocationReason::CessationOfOperation),
-            Some(Some(reason)) => list(&mut ledger.all(), default, reason),
-            Some(None) => {
-                let acknowledged = context.fleet.acknowledgement(namespace, name);
-                if acknowledged.is_some_and(|it| it.serial_number == ledger.current.serial_number) {
-                    list(&mut ledger.superseded.iter(), default, RevocationReason::Superseded);
-                }
+        let device = match whereabouts(context, namespace, name, &ledger) {
+            Whereabouts::Here(device) => device,
+            Whereabouts::Mislabelled => return,
+            Whereabouts::Gone => {
+                return list(&mut ledger.all(), default, RevocationReason::CessationOfOperation);
+            }
+        };
+        if let Some(reason) = withdrawn(&device) {
+            list(&mut ledger.all(), default, reason);
+        } else {
+            let acknowledged = context.fleet.acknowledgement(namespace, name);
+            if acknowledged.is_some_and(|it| it.serial_number == ledger.current.serial_number) {
+                list(&mut ledger.superseded.iter(), default, RevocationReason::Superseded);
             }
         }
     });
@@ -111,21 +112,10 @@ pub fn due(context: &Context, namespace: &str, root: &str) -> Vec<Due> {
             && let Some(status) = &device.status
         {
             let default = device.spec.certificate.root_ca_ref.as_ref().map(|root| root.name.as_str());
-            list(&mut told(status).iter(), default, reason);
+            list(&mut secret::told(status).collect::<Vec<_>>().iter(), default, reason);
         }
     }
     due
-}
-
-/// Every certificate that the status of a device tells of.
-pub fn told(status: &api::HolderStatus) -> Vec<Superseded> {
-    let current = status.certificate.iter().map(|it| Superseded {
-        serial_number: it.serial_number.clone(),
-        not_after: it.not_after.clone(),
-        root_ca: None,
-        root_generation: Some(it.root_generation),
-    });
-    current.chain(status.superseded.iter().cloned()).collect()
 }
 
 /// Why the certificates of a device are not to be used, if its spec says so.
@@ -146,11 +136,8 @@ pub fn evidence(context: &Context, namespace: &str, root: &str, ledger: &Ledger,
     let mut devices = Vec::new();
     context.children.visit_secrets_of::<IotDevice>(namespace, |name, annotations| {
         let Some(ledger) = secret::Ledger::read(annotations) else { return };
-        let Some(device) = objects.devices.get(&ObjectRef::new(name).within(namespace)) else { return };
-        if withdrawn(&device).is_some()
-            || !signs(&*device)
-            || ledger.is_of_another(&device.uid().unwrap_or_default())
-        {
+        let Whereabouts::Here(device) = whereabouts(context, namespace, name, &ledger) else { return };
+        if withdrawn(&device).is_some() || !signs(&*device) {
             return;
         }
         let acknowledged = context.fleet.acknowledgement(namespace, name);
@@ -170,13 +157,7 @@ pub fn evidence(context: &Context, namespace: &str, root: &str, ledger: &Ledger,
     devices.sort_by(|a: &Device, b| a.name.cmp(&b.name));
 
     let issued = |kind: &str, name: &str| {
-        let mut found = None;
-        context.children.visit_secrets_of_kind(kind, namespace, |owner, annotations| {
-            if owner == name {
-                found = secret::Ledger::read(annotations);
-            }
-        });
-        found.map(|ledger| ledger.current)
+        secret::Ledger::of_holder(&context.children, kind, namespace, name).pop().map(|ledger| ledger.current)
     };
     let brokers = objects.brokers.state();
     let brokers =

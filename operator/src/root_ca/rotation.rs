@@ -181,15 +181,8 @@ fn distributing(
     if !behind.is_empty() && patience.waits() {
         return wait(format!("{} to acknowledge the new root", listed(&behind)));
     }
-    for broker in &evidence.brokers {
-        match answer(probes, &broker.name, true) {
-            None => return Step::Ask { broker: broker.name.clone(), of_new: true },
-            Some(Ok(true)) => {}
-            Some(Ok(false)) => {
-                return wait(format!("the broker {} to let in clients of the new root", broker.name));
-            }
-            Some(Err(problem)) => return wait(format!("an answer of the broker {}: {problem}", broker.name)),
-        }
+    if let Some(step) = prove(evidence, probes, true) {
+        return step;
     }
     let proved = match evidence.brokers.len() {
         0 => "there is no broker".to_owned(),
@@ -239,15 +232,8 @@ fn retiring(evidence: &Evidence, probes: &[Probe]) -> Step {
     if let Some(broker) = evidence.brokers.iter().find(|broker| broker.trusts_old || !broker.trusts_new) {
         return wait(format!("the broker {} to drop the old root", broker.name));
     }
-    for broker in &evidence.brokers {
-        match answer(probes, &broker.name, false) {
-            None => return Step::Ask { broker: broker.name.clone(), of_new: false },
-            Some(Ok(false)) => {}
-            Some(Ok(true)) => {
-                return wait(format!("the broker {} to refuse clients of the old root", broker.name));
-            }
-            Some(Err(problem)) => return wait(format!("an answer of the broker {}: {problem}", broker.name)),
-        }
+    if let Some(step) = prove(evidence, probes, false) {
+        return step;
     }
     let because = match evidence.brokers.len() {
         0 => "nobody trusts it any more",
@@ -256,9 +242,9 @@ fn retiring(evidence: &Evidence, probes: &[Probe]) -> Step {
     Step::Finish { because: because.to_owned() }
 }
 
-/// Why another replacement follows the one that runs.
+/// Why another replacement follows the one that runs, if one runs.
 pub fn queued(spec: &RootCASpec, ledger: &Ledger) -> Option<String> {
-    asked_for(spec, ledger)
+    ledger.notes.rotation.as_ref().and_then(|_| asked_for(spec, ledger))
 }
 
 /// Why the root is to be replaced, if it is.
@@ -318,8 +304,19 @@ fn wait(for_: impl Into<String>) -> Step {
     Step::Wait { for_: for_.into() }
 }
 
-fn answer<'a>(probes: &'a [Probe], broker: &str, of_new: bool) -> Option<&'a Result<bool, String>> {
-    probes.iter().find(|probe| probe.broker == broker && probe.of_new == of_new).map(|probe| &probe.let_in)
+/// What is still to be asked or awaited until every broker has shown that it lets in clients of the new root, or refuses those of
+/// the old one.
+fn prove(evidence: &Evidence, probes: &[Probe], of_new: bool) -> Option<Step> {
+    let does = if of_new { "let in clients of the new root" } else { "refuse clients of the old root" };
+    evidence.brokers.iter().find_map(|Broker { name, .. }| {
+        let probe = probes.iter().find(|probe| probe.broker == *name && probe.of_new == of_new);
+        match probe.map(|probe| &probe.let_in) {
+            None => Some(Step::Ask { broker: name.clone(), of_new }),
+            Some(Ok(let_in)) if *let_in == of_new => None,
+            Some(Ok(_)) => Some(wait(format!("the broker {name} to {does}"))),
+            Some(Err(problem)) => Some(wait(format!("an answer of the broker {name}: {problem}"))),
+        }
+    })
 }
 
 /// The first ten names, and how many more there are.
