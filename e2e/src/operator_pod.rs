@@ -70,7 +70,8 @@ pub async fn signal(site: &Site, pod: &str, signal: &str) -> Result<()> {
     Ok(())
 }
 
-fn is_ready(pod: &Pod) -> bool {
+/// Whether Kubernetes says that the pod, of whatever program, is ready.
+pub fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }

@@ -123,9 +123,7 @@ async fn private_keys_are_in_secrets_and_nowhere_else() -> Result<()> {
 }
 
 fn is_there_to_stay(pod: &Pod) -> bool {
-    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let mut ready = conditions.filter(|condition| condition.type_ == "Ready");
-    pod.metadata.deletion_timestamp.is_none() && ready.any(|condition| condition.status == "True")
+    pod.metadata.deletion_timestamp.is_none() && operator_pod::is_ready(pod)
 }
 
 /// Everything that an operator ever does: makes, renews, repairs and takes away.

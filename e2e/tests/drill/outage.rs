@@ -16,13 +16,13 @@ use e2e::{
     fleet::{Device, Secrets},
     listener::Listener,
     observer::Observer,
+    operator_pod::is_ready,
     patience::eventually,
     site,
     site::{PATIENCE, Reported as _},
 };
 use futures::{Stream, StreamExt as _, future::join_all};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
 use kube::{
     ResourceExt as _,
     runtime::{WatchStreamExt as _, watcher},
@@ -277,9 +277,4 @@ impl Seen {
         }
         self.due = Some(certificate.renewal_time.0);
     }
-}
-
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }

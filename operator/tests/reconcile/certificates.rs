@@ -9,21 +9,8 @@ use kube::runtime::controller::Action;
 use pki::{PrivateKey, SigningRoot};
 use serde_json::{Value, json};
 
-use crate::support::resources::{
-    DAY, HOUR, broker, dashboard, device, device_with, root, thermometer, tls_secret,
-};
+use crate::support::resources::{DAY, HOUR, broker, device, device_with, root, thermometer, tls_secret};
 use crate::support::{Site, ready};
-
-/// A site where `root-ca` signs and the device `door` has its certificate.
-async fn site_with_door() -> (Site, crate::support::Operator) {
-    let site = Site::new();
-    site.server.put(&root("root-ca"));
-    site.server.put(&device("door"));
-    let operator = site.operator();
-    operator.settle().await;
-    site.server.take_requests();
-    (site, operator)
-}
 
 fn serial(site: &Site, secret: &str) -> String {
     site.client_files(secret).certificate.serial().to_string()
@@ -59,7 +46,7 @@ async fn a_certificate_costs_one_secret_one_status_and_one_event() {
 
 #[tokio::test]
 async fn nothing_is_written_or_even_read_while_nothing_changes() {
-    let (site, operator) = site_with_door().await;
+    let (site, operator) = Site::with_door().await;
     operator.look_at_device("door").await.unwrap();
     site.wait(DAY);
     operator.look_at_device("door").await.unwrap();
@@ -68,13 +55,7 @@ async fn nothing_is_written_or_even_read_while_nothing_changes() {
 
 #[tokio::test]
 async fn a_restarted_operator_changes_nothing() {
-    let site = Site::new();
-    site.server.put(&root("root-ca"));
-    site.server.put(&broker("mosquitto"));
-    site.server.put(&dashboard("dashboard"));
-    site.server.put(&device("door"));
-    site.server.put(&thermometer("boiler"));
-    site.operator().settle().await;
+    let site = Site::with_everything().await;
     site.wait(HOUR);
     let before = site.server.contents();
     site.server.take_requests();
@@ -92,7 +73,7 @@ async fn a_restarted_operator_changes_nothing() {
 
 #[tokio::test]
 async fn a_deleted_secret_comes_back_and_its_serial_is_not_forgotten() {
-    let (site, operator) = site_with_door().await;
+    let (site, operator) = Site::with_door().await;
     let lost = serial(&site, "iotdevice-door");
     site.server.delete::<Secret>("iotdevice-door");
     operator.settle().await;
@@ -105,7 +86,7 @@ async fn a_deleted_secret_comes_back_and_its_serial_is_not_forgotten() {
 
 #[tokio::test]
 async fn what_cannot_be_used_is_replaced_and_the_event_says_why() {
-    let (site, operator) = site_with_door().await;
+    let (site, operator) = Site::with_door().await;
     site.server.put(&device("window"));
     operator.settle().await;
     let text = |text: &str| serde_json::to_value(k8s_openapi::ByteString(text.into())).unwrap();
@@ -135,7 +116,7 @@ async fn what_cannot_be_used_is_replaced_and_the_event_says_why() {
 
 #[tokio::test]
 async fn a_certificate_of_another_device_is_not_taken_for_ones_own() {
-    let (site, operator) = site_with_door().await;
+    let (site, operator) = Site::with_door().await;
     site.server.put(&device("window"));
     operator.settle().await;
     let window = site.server.get::<Secret>("iotdevice-window").unwrap();
@@ -149,7 +130,7 @@ async fn a_certificate_of_another_device_is_not_taken_for_ones_own() {
 
 #[tokio::test]
 async fn trust_that_was_cut_short_is_put_back_beside_the_same_certificate() {
-    let (site, operator) = site_with_door().await;
+    let (site, operator) = Site::with_door().await;
     let before = site.server.get::<Secret>("iotdevice-door").unwrap();
     for damage in [json!(""), json!("LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0t"), Value::Null] {
         site.server.edit::<Secret>("iotdevice-door", |secret| secret["data"]["ca.crt"] = damage);
@@ -161,7 +142,7 @@ async fn trust_that_was_cut_short_is_put_back_beside_the_same_certificate() {
 
 #[tokio::test]
 async fn a_label_or_the_owner_that_was_taken_off_is_put_back_beside_the_same_certificate() {
-    let (site, operator) = site_with_door().await;
+    let (site, operator) = Site::with_door().await;
     let before = site.server.get::<Secret>("iotdevice-door").unwrap();
     let damages: [Damage; 5] = [
         ("an owner", |meta| {
@@ -189,7 +170,7 @@ async fn a_label_or_the_owner_that_was_taken_off_is_put_back_beside_the_same_cer
 
 #[tokio::test]
 async fn what_others_wrote_on_the_secret_stays() {
-    let (site, operator) = site_with_door().await;
+    let (site, operator) = Site::with_door().await;
     site.server.edit::<Secret>("iotdevice-door", |secret| {
         secret["metadata"]["annotations"]["backup.example/at"] = "noon".into();
         secret["metadata"]["labels"]["team"] = "blue".into();
@@ -204,7 +185,7 @@ async fn what_others_wrote_on_the_secret_stays() {
 
 #[tokio::test]
 async fn a_changed_spec_renews_and_the_old_serial_stays_known_until_it_expires() {
-    let (site, operator) = site_with_door().await;
+    let (site, operator) = Site::with_door().await;
     let first = serial(&site, "iotdevice-door");
     let ends = site.client_files("iotdevice-door").certificate.not_after();
     let longer = CertificateSpec {
@@ -239,7 +220,7 @@ fn triggered(name: &str, trigger: &str) -> IotDevice {
 
 #[tokio::test]
 async fn a_trigger_renews_once_for_each_value() {
-    let (site, operator) = site_with_door().await;
+    let (site, operator) = Site::with_door().await;
     let mut serials = vec![serial(&site, "iotdevice-door")];
     for trigger in ["monday", "tuesday"] {
         site.server.put(&triggered("door", trigger));
@@ -257,7 +238,7 @@ async fn a_trigger_renews_once_for_each_value() {
 
 #[tokio::test]
 async fn another_root_issues_everything_anew() {
-    let (site, operator) = site_with_door().await;
+    let (site, operator) = Site::with_door().await;
     site.server.put(&broker("mosquitto"));
     operator.settle().await;
     let before = serial(&site, "iotdevice-door");
@@ -274,7 +255,7 @@ async fn another_root_issues_everything_anew() {
 
 #[tokio::test]
 async fn a_certificate_is_renewed_when_it_was_said_to_be() {
-    let (site, operator) = site_with_door().await;
+    let (site, operator) = Site::with_door().await;
     let status = site.device("door").certificate.unwrap();
     let due: Timestamp = status.renewal_time.0;
     assert!(due > site.now() + 50 * DAY && due < status.not_after.0 - 30 * DAY, "{due}");
@@ -296,7 +277,7 @@ async fn a_certificate_is_renewed_when_it_was_said_to_be() {
 
 #[tokio::test]
 async fn a_device_that_was_away_for_a_year_gets_a_new_certificate() {
-    let (site, operator) = site_with_door().await;
+    let (site, operator) = Site::with_door().await;
     let root: RootCA = site.server.get("root-ca").unwrap();
     assert_eq!(Duration::from(root.spec.duration), 365 * DAY);
     site.wait(360 * DAY);
@@ -334,7 +315,7 @@ async fn a_new_certificate_reaches_the_pod_at_once() {
 
 #[tokio::test]
 async fn a_device_made_anew_gets_its_own_certificate_and_the_one_before_is_revoked() {
-    let (site, operator) = site_with_door().await;
+    let (site, operator) = Site::with_door().await;
     let before = site.client_files("iotdevice-door").certificate.serial();
     // As after `kubectl delete` and `kubectl apply` while no operator ran.
     site.wait(DAY);
@@ -352,7 +333,7 @@ async fn a_device_made_anew_gets_its_own_certificate_and_the_one_before_is_revok
 
 #[tokio::test]
 async fn a_device_that_is_deleted_is_revoked_and_then_its_secret_goes() {
-    let (site, operator) = site_with_door().await;
+    let (site, operator) = Site::with_door().await;
     let serial = site.client_files("iotdevice-door").certificate.serial();
     site.server.delete::<IotDevice>("door");
     assert!(site.server.get::<Secret>("iotdevice-door").is_some(), "the ledger outlives the device");
@@ -369,7 +350,7 @@ async fn a_device_that_is_deleted_is_revoked_and_then_its_secret_goes() {
 
 #[tokio::test]
 async fn a_secret_from_elsewhere_is_no_certificate_of_ours_even_if_it_is_labelled_so() {
-    let (site, operator) = site_with_door().await;
+    let (site, operator) = Site::with_door().await;
     let profile = pki::RootProfile {
         subject: pki::Subject::new("Plant").unwrap(),
         generation: 1,

@@ -5,19 +5,8 @@ use api::IotDevice;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 
-use crate::support::resources::{HOUR, broker, dashboard, device, device_with, root, thermometer};
+use crate::support::resources::{HOUR, device, device_with};
 use crate::support::{Site, ready};
-
-async fn settled() -> Site {
-    let site = Site::new();
-    site.server.put(&root("root-ca"));
-    site.server.put(&broker("mosquitto"));
-    site.server.put(&dashboard("dashboard"));
-    site.server.put(&device("door"));
-    site.server.put(&thermometer("boiler"));
-    site.operator().settle().await;
-    site
-}
 
 /// Name and version of every Secret: what was written since shows.
 fn secrets(site: &Site) -> Vec<(String, Option<String>)> {
@@ -26,7 +15,7 @@ fn secrets(site: &Site) -> Vec<(String, Option<String>)> {
 
 #[tokio::test]
 async fn an_hour_forth_and_back_changes_nothing() {
-    let site = settled().await;
+    let site = Site::with_everything().await;
     let (start, before) = (site.now(), secrets(&site));
     let running = site.operator();
     for moment in [start + HOUR, start, start - HOUR, start + HOUR, start - HOUR, start] {
@@ -44,7 +33,7 @@ async fn an_hour_forth_and_back_changes_nothing() {
 
 #[tokio::test]
 async fn what_was_issued_an_hour_ahead_is_kept_when_the_clock_is_put_right() {
-    let site = settled().await;
+    let site = Site::with_everything().await;
     let start = site.now();
     site.wait_until(start + HOUR);
     let running = site.operator();
@@ -64,7 +53,7 @@ async fn what_was_issued_an_hour_ahead_is_kept_when_the_clock_is_put_right() {
 
 #[tokio::test]
 async fn a_renewal_that_a_wrong_clock_has_caused_is_the_only_one() {
-    let site = settled().await;
+    let site = Site::with_everything().await;
     let short = api::CertificateSpec { duration: (2 * HOUR).into(), ..api::CertificateSpec::default() };
     site.server.put(&device_with("short", short));
     let running = site.operator();

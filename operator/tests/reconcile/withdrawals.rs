@@ -8,12 +8,7 @@ use crate::support::resources::{DAY, device, root};
 use crate::support::{Operator, Site, ready};
 
 async fn site_with_door() -> (Site, Operator) {
-    let site = Site::new();
-    site.server.put(&root("root-ca"));
-    site.server.put(&device("door"));
-    let operator = site.operator();
-    operator.settle().await;
-    site.server.take_requests();
+    let (site, operator) = Site::with_door().await;
     site.wait(DAY);
     (site, operator)
 }

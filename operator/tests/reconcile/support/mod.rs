@@ -46,6 +46,29 @@ impl Site {
         }
     }
 
+    /// One where `root-ca` signs and the device `door` has its certificate, and the operator that saw to it.
+    pub(crate) async fn with_door() -> (Self, Operator) {
+        let site = Self::new();
+        site.server.put(&resources::root("root-ca"));
+        site.server.put(&resources::device("door"));
+        let operator = site.operator();
+        operator.settle().await;
+        site.server.take_requests();
+        (site, operator)
+    }
+
+    /// One with an object of every kind, all of them settled.
+    pub(crate) async fn with_everything() -> Self {
+        let site = Self::new();
+        site.server.put(&resources::root("root-ca"));
+        site.server.put(&resources::broker("mosquitto"));
+        site.server.put(&resources::dashboard("dashboard"));
+        site.server.put(&resources::device("door"));
+        site.server.put(&resources::thermometer("boiler"));
+        site.operator().settle().await;
+        site
+    }
+
     /// Another site, where all is the same but the future.
     pub(crate) fn copy(&self) -> Self {
         let now = Arc::new(Mutex::new(self.now()));
