@@ -12,7 +12,8 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, bail};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
-    process::{Child, ChildStdout, Command},
+    net::unix::pipe,
+    process::{Child, Command},
     time::{Instant, timeout, timeout_at},
 };
 
@@ -39,10 +40,10 @@ pub struct Ended {
     pub stderr: String,
 }
 
-/// One that runs beside the test; it is ended with the test.
+/// One that runs beside the test, and is ended with it. What it prints and what it complains about are one.
 pub struct Running {
     line: String,
-    lines: Lines<BufReader<ChildStdout>>,
+    lines: Lines<BufReader<pipe::Receiver>>,
     said: Vec<String>,
     _child: Child,
 }
@@ -141,10 +142,11 @@ impl Program {
     /// Starts it beside the test.
     pub fn start(mut self) -> Result<Running> {
         let line = self.line();
-        self.command.stdin(Stdio::null()).stderr(Stdio::null());
-        let mut child = self.command.spawn().map_err(|error| cannot_start(&self.name, error))?;
-        let stdout = child.stdout.take().context("no standard output")?;
-        Ok(Running { line, lines: BufReader::new(stdout).lines(), said: Vec::new(), _child: child })
+        let (said, says) = std::io::pipe()?;
+        self.command.stdin(Stdio::null()).stdout(says.try_clone()?).stderr(says);
+        let child = self.command.spawn().map_err(|error| cannot_start(&self.name, error))?;
+        let said = pipe::Receiver::from_owned_fd(said.into())?;
+        Ok(Running { line, lines: BufReader::new(said).lines(), said: Vec::new(), _child: child })
     }
 
     fn line(&self) -> String {

@@ -30,11 +30,12 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
+    net::TcpStream,
     sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::timeout,
 };
 
-use crate::{environment, evidence, identity::Identity, program};
+use crate::{environment, evidence, identity::Identity, page::Page, patience, program};
 
 /// The release's name, as everybody calls it.
 pub const RELEASE: &str = "ca-iot";
@@ -246,7 +247,12 @@ impl Site {
         self.ready::<RootCA>("root-ca").await?;
         self.ready::<MqttBroker>("mosquitto").await?;
         self.ready::<Dashboard>("dashboard").await?;
-        Ok(())
+        let page = Page { address: environment::dashboard() };
+        patience::eventually("the page hears the broker", PATIENCE, async || {
+            let state = page.state().await?;
+            Ok((state["sources"]["broker"]["health"] == "up").then_some(()))
+        })
+        .await
     }
 
     /// kubectl in this namespace, from the workspace's root; returns what it printed.
@@ -378,12 +384,20 @@ impl Site {
         Ok(format!("{}:{port}", self.node))
     }
 
+    /// The port of a Service on the nodes, once it takes connections: kube-proxy hears of a pod that is ready no
+    /// sooner than the test does, and refuses until then.
     async fn node_port(&self, service: &str) -> Result<u16> {
         let service = self.api::<Service>().get(service).await?;
         let port = service.spec.as_ref().and_then(|spec| spec.ports.as_ref()?.first()?.node_port);
-        Ok(port
+        let port: u16 = port
             .with_context(|| format!("Service {} has no port on the nodes", service.name_any()))?
-            .try_into()?)
+            .try_into()?;
+        let open = format!("port {port} on the nodes, of Service {}, takes connections", service.name_any());
+        patience::eventually(open, PATIENCE, async || {
+            TcpStream::connect((self.node, port)).await?;
+            Ok(Some(port))
+        })
+        .await
     }
 
     /// The pods of an object.

@@ -3,7 +3,7 @@
 //! | verb | for | how |
 //! | --- | --- | --- |
 //! | [`Cluster::create_once`] | keys | POST; what is there already stays as it is |
-//! | [`Cluster::rewrite`] | Secrets that were read | a patch of exactly that version; what is not wanted any more goes |
+//! | [`Cluster::rewrite`] | Secrets that are known | a patch of exactly that version |
 //! | [`Cluster::apply`] | everything else | server-side apply, skipped while nothing changed |
 //! | [`Cluster::report`] | status | server-side apply of the status alone |
 //! | [`Cluster::tell`] | people | one Event |
@@ -66,6 +66,13 @@ pub struct Foreign {
     pub owner: String,
 }
 
+/// Which version of an object a write takes the place of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    uid: Option<String>,
+    resource_version: Option<String>,
+}
+
 /// What became of a write.
 #[derive(Debug)]
 pub enum Written<T> {
@@ -88,6 +95,20 @@ impl<K> Made for K where
         + Serialize
         + DeserializeOwned
 {
+}
+
+// === impl Version ===
+
+impl From<&ObjectMeta> for Version {
+    fn from(meta: &ObjectMeta) -> Self {
+        Self { uid: meta.uid.clone(), resource_version: meta.resource_version.clone() }
+    }
+}
+
+impl From<&Child> for Version {
+    fn from(child: &Child) -> Self {
+        Self { uid: Some(child.uid.clone()), resource_version: Some(child.resource_version.to_string()) }
+    }
 }
 
 // === impl Written ===
@@ -202,19 +223,23 @@ impl Cluster {
         Ok(Written::Done(()))
     }
 
-    /// Makes a Secret of ours, which was `read`, what it should be: data and owners exactly so, other people's labels and annotations
-    /// as they are. Nothing is written over a version that was not read.
+    /// Makes a Secret of ours what it should be, and takes `unwanted` data out of it. What is not named stays: other people's labels,
+    /// annotations and data. Nothing is written over another version than `known`.
     ///
     /// Not by server-side apply: it takes away only what was applied before, and these Secrets were created.
-    pub async fn rewrite(&self, secret: &Secret, read: &Secret) -> Result<()> {
+    pub async fn rewrite(
+        &self,
+        secret: &Secret,
+        known: &Version,
+        unwanted: impl IntoIterator<Item = String>,
+    ) -> Result<()> {
         let (namespace, name) = place(secret);
-        let mut data: BTreeMap<_, _> =
-            read.data.iter().flatten().map(|(key, _)| (key, Value::Null)).collect();
-        data.extend(secret.data.iter().flatten().map(|(key, value)| (key, json!(value))));
+        let mut data: BTreeMap<_, _> = unwanted.into_iter().map(|key| (key, Value::Null)).collect();
+        data.extend(secret.data.iter().flatten().map(|(key, value)| (key.clone(), json!(value))));
         let patch = json!({
             "metadata": {
-                "uid": read.uid(),
-                "resourceVersion": read.resource_version(),
+                "uid": known.uid,
+                "resourceVersion": known.resource_version,
                 "labels": secret.labels(),
                 "annotations": secret.annotations(),
                 "ownerReferences": secret.owner_references(),

@@ -17,6 +17,13 @@ pub struct Stored<'a> {
     pub certificate: Option<&'a str>,
     /// `tls.key`.
     pub key: Option<&'a str>,
+    /// What was noted.
+    pub noted: Noted<'a>,
+}
+
+/// What was noted when a certificate was issued.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Noted<'a> {
     /// [`crate::LeafProfile::hash`] at the time.
     pub profile_hash: Option<&'a str>,
     /// The generation of the root that signed it.
@@ -91,13 +98,6 @@ pub enum IssueReason {
         /// The generation that signs now.
         to: u32,
     },
-    /// The generation is right, but the root is another: it was deleted and made anew, or somebody replaced the certificate.
-    NotSignedByRoot,
-    /// It was revoked for good, and the holder is in service again.
-    Revoked {
-        /// Why it was revoked.
-        reason: RevocationReason,
-    },
     /// The trigger in the spec has a new value.
     Triggered {
         /// The new value.
@@ -109,6 +109,13 @@ pub enum IssueReason {
         since: Timestamp,
         /// When the certificate expires.
         not_after: Timestamp,
+    },
+    /// The generation is right, but the root is another: it was deleted and made anew, or somebody replaced the certificate.
+    NotSignedByRoot,
+    /// It was revoked for good, and the holder is in service again.
+    Revoked {
+        /// Why it was revoked.
+        reason: RevocationReason,
     },
 }
 
@@ -134,27 +141,38 @@ fn keep(
     if !matches {
         return Err(IssueReason::KeyMismatch);
     }
-    if stored.profile_hash != Some(wanted.profile_hash) {
-        return Err(IssueReason::ProfileChanged);
-    }
-    if stored.root_generation != Some(wanted.root_generation) {
-        let (from, to) = (stored.root_generation, wanted.root_generation);
-        return Err(IssueReason::RootGenerationChanged { from, to });
+    let (not_before, not_after) = (certificate.not_before(), certificate.not_after());
+    if let Some(because) = outgrown(&stored.noted, not_before, not_after, wanted, now) {
+        return Err(because);
     }
     if !certificate.names_as_issuer(wanted.root) || certificate.check_signed_by(wanted.root).is_err() {
         return Err(IssueReason::NotSignedByRoot);
     }
+    Ok((certificate, renewal_time(not_before, not_after, wanted.renew_before, wanted.seed)))
+}
+
+/// Why a certificate whose data are right is to be followed by a new one, by its dates and what was `noted` of it alone.
+pub fn outgrown(
+    noted: &Noted<'_>,
+    not_before: Timestamp,
+    not_after: Timestamp,
+    wanted: &Wanted<'_>,
+    now: Timestamp,
+) -> Option<IssueReason> {
+    if noted.profile_hash != Some(wanted.profile_hash) {
+        return Some(IssueReason::ProfileChanged);
+    }
+    if noted.root_generation != Some(wanted.root_generation) {
+        let (from, to) = (noted.root_generation, wanted.root_generation);
+        return Some(IssueReason::RootGenerationChanged { from, to });
+    }
     if let Some(trigger) = wanted.trigger
-        && stored.trigger != Some(trigger)
+        && noted.trigger != Some(trigger)
     {
-        return Err(IssueReason::Triggered { trigger: trigger.to_owned() });
+        return Some(IssueReason::Triggered { trigger: trigger.to_owned() });
     }
-    let (not_before, not_after) = (certificate.not_before(), certificate.not_after());
-    let due = renewal_time(not_before, not_after, wanted.renew_before, wanted.seed);
-    if due <= now {
-        return Err(IssueReason::RenewalDue { since: due, not_after });
-    }
-    Ok((certificate, due))
+    let since = renewal_time(not_before, not_after, wanted.renew_before, wanted.seed);
+    (since <= now).then_some(IssueReason::RenewalDue { since, not_after })
 }
 
 fn read_certificate(stored: &Stored<'_>) -> Result<Certificate, IssueReason> {
@@ -256,27 +274,27 @@ mod tests {
             reason(Some(&stored), &wanted, now),
             "the spec asks for something else than what was issued"
         );
-        stored.profile_hash = Some(&hash);
+        stored.noted.profile_hash = Some(&hash);
         assert_eq!(
             reason(Some(&stored), &wanted, now),
             "generation 2 of the root signs now, and it is not known which one signed it"
         );
-        stored.root_generation = Some(1);
+        stored.noted.root_generation = Some(1);
         assert_eq!(
             reason(Some(&stored), &wanted, now),
             "generation 2 of the root signs now, it was signed by generation 1"
         );
         wanted.root_generation = 1;
-        assert_eq!(reason(Some(&stored), &wanted, now), "the certificate was not signed by the present root");
-        wanted.root = root.certificate();
         assert_eq!(reason(Some(&stored), &wanted, now), "spec.renewal.trigger changed to \"monday\"");
-        stored.trigger = Some("monday");
+        stored.noted.trigger = Some("monday");
         // A third of 90 days before its end is 12:00 on 30 April; the rest is the jitter of this seed.
         assert_eq!(
             reason(Some(&stored), &wanted, now),
             "renewal is due since 2026-04-30T05:19:46Z; the certificate expires at 2026-05-30T12:00:00Z"
         );
         now -= 99 * DAY;
+        assert_eq!(reason(Some(&stored), &wanted, now), "the certificate was not signed by the present root");
+        wanted.root = root.certificate();
         assert_eq!(reason(Some(&stored), &wanted, now), "keep");
     }
 
@@ -290,9 +308,7 @@ mod tests {
         let stored = Stored {
             certificate: Some(&pem),
             key: Some(&key),
-            profile_hash: Some(&hash),
-            root_generation: Some(1),
-            trigger: Some("monday"),
+            noted: Noted { profile_hash: Some(&hash), root_generation: Some(1), trigger: Some("monday") },
         };
         let wanted = Wanted {
             profile_hash: &hash,
@@ -323,8 +339,7 @@ mod tests {
         let hash = profile.hash();
         let stored = Stored {
             certificate: Some(&pem),
-            profile_hash: Some(&hash),
-            root_generation: Some(1),
+            noted: Noted { profile_hash: Some(&hash), root_generation: Some(1), trigger: None },
             ..Stored::default()
         };
         let wanted = |public_key| Wanted {

@@ -220,33 +220,41 @@ async fn a_device_that_calls_itself_by_anothers_client_id_does_not_throw_it_out(
         // the control: with the door's own certificate it is thrown out, and comes back (and may throw out its rival,
         // which is why that one need not succeed)
         call(&door, "devices/door/telemetry", "I am the door").run().await?;
-        until_heard(&mut door_hears, || call(&backend, "cmd/door/open", "second"), "second").await?;
+        until_heard(&mut door_hears, || call(&backend, "cmd/door/open", "second"), "second", SOON).await?;
         ensure!(door_hears.connects() > before, "{door_hears:?}");
         Ok(())
     })
     .await
 }
 
-/// A `mosquitto_sub` that is known to listen: it has heard a knock, which was repeated until then.
+/// A `mosquitto_sub` that is known to listen: it has heard a knock, which was repeated until then. One whose first
+/// connection fails gives up at once, and is started again.
 async fn listen(
     broker: &BrokerAddress,
     identity: &Identity,
     filters: &[&str],
     knock: impl Fn() -> Program,
 ) -> Result<Running> {
-    let filters = filters.iter().flat_map(|filter| ["-t", filter]);
-    // -d: it tells of its connections too
-    let mut listening = mosquitto("mosquitto_sub", broker, identity)
-        .args(["-d", "-q", "1", "-F", "%t %p"])
-        .args(filters)
-        .start()?;
-    until_heard(&mut listening, knock, "knock").await?;
-    Ok(listening)
+    patience::eventually("a listener", SOON, async || {
+        // -d: it tells of its connections too
+        let mut listening = mosquitto("mosquitto_sub", broker, identity)
+            .args(["-d", "-q", "1", "-F", "%t %p"])
+            .args(filters.iter().flat_map(|filter| ["-t", filter]))
+            .start()?;
+        until_heard(&mut listening, &knock, "knock", Duration::from_secs(3)).await?;
+        Ok(Some(listening))
+    })
+    .await
 }
 
 /// Says something until it is heard.
-async fn until_heard(listening: &mut Running, say: impl Fn() -> Program, text: &str) -> Result<()> {
-    patience::eventually(format_args!("{text:?} is heard"), SOON, async || {
+async fn until_heard(
+    listening: &mut Running,
+    say: impl Fn() -> Program,
+    text: &str,
+    within: Duration,
+) -> Result<()> {
+    patience::eventually(format_args!("{text:?} is heard"), within, async || {
         say().succeeds().await?;
         listening.line_with(text, Duration::from_millis(500)).await.map(Some)
     })

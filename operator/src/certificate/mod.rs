@@ -20,9 +20,9 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 use pki::{PrivateKey, RevocationReason, SerialNumber, Validity};
 use serde::Serialize;
-use zeroize::Zeroizing;
 
-use crate::cluster::{Foreign, Made, Note, Written};
+use crate::children::Child;
+use crate::cluster::{Foreign, Made, Note, Version, Written};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::key::Key;
@@ -31,7 +31,7 @@ use crate::workloads::metadata::Owner;
 
 use self::plan::Plan;
 use self::request::Request;
-use self::secret::Stored;
+use self::secret::{Ledger, Pair, Replaced, Stored};
 
 /// How long to wait after the first failure to issue; it doubles up to 32 times that.
 const FIRST_RETRY: Duration = Duration::from_mins(1);
@@ -84,11 +84,22 @@ pub struct Current {
     pub superseded: Vec<Superseded>,
 }
 
-/// The certificates that were read and found right, so that they need not be read again: by holder, the Secret's
-/// version, and a digest of all that was asked for. No keys.
+/// The certificates that were read or written and are right, so that they need not be read again, by holder. No keys.
 #[derive(Default)]
 pub struct Verified {
-    known: Mutex<HashMap<Key, (u64, String, Current)>>,
+    known: Mutex<HashMap<Key, Known>>,
+}
+
+/// One of them.
+#[derive(Clone)]
+struct Known {
+    /// The Secret's version.
+    version: u64,
+    /// The Secret's type.
+    secret_type: &'static str,
+    /// A digest of all that was asked for.
+    asked: String,
+    current: Current,
 }
 
 /// Keeps the certificate of `holder` valid. None: it is too early to say anything, somebody will call again.
@@ -113,7 +124,7 @@ pub async fn keep_valid<K: Holder>(
     let child = context.children.get(&key);
     let named_so = (K::kind(&()).into_owned(), holder.name_any());
     let own_child = child.as_ref().filter(|child| child.owner.as_ref() == Some(&named_so));
-    let ledger = own_child.and_then(|child| secret::Ledger::read(&child.annotations));
+    let ledger = own_child.and_then(|child| Ledger::read(&child.annotations));
     if ledger.as_ref().is_some_and(|ledger| ledger.is_of_another(&seed(holder))) {
         context.triggers.departures();
         return Ok(Some(Outcome::succeeds_another(holder)));
@@ -125,34 +136,33 @@ pub async fn keep_valid<K: Holder>(
     let has = ledger.and_then(|ledger| u32::try_from(ledger.current.root_generation?).ok());
     let (signer, changes_at) = root.signer(request.kind, &seed(holder), has, now);
     let asked = request.digest(&root, signer);
-    if let Some(child) = &child
-        && let Some(current) = context.verified.find(&own, child.resource_version, &asked)
+    let known = child.as_ref().and_then(|child| context.verified.find(&own, child.resource_version));
+    if let Some(Known { asked: verified, current, .. }) = &known
+        && *verified == asked
         && current.certificate.renewal_time.0 > now
         && root.allows(&current.certificate.serial_number)
     {
-        return Ok(Some(Outcome { look_at: changes_at, ..Outcome::valid(current, false) }));
+        return Ok(Some(Outcome { look_at: changes_at, ..Outcome::valid(current.clone(), false) }));
     }
 
-    // Without its label no watch tells of a Secret: whoever had a certificate has it looked for.
-    let had_one = holder.holder_status().is_some_and(|status| status.certificate.is_some());
-    let stored = if child.is_some() || had_one {
-        context.cluster.read::<Secret>(&namespace, &request.secret_name).await?.map(Stored::new)
-    } else {
-        None
+    let by = (&*root, signer);
+    let known = child.as_ref().zip(known);
+    let planned = match known.and_then(|(child, known)| known.renewal(child, holder, &request, signer, now)) {
+        Some(planned) => planned,
+        None => match plan_by_reading(context, holder, &request, by, child.is_some(), now).await? {
+            Ok(planned) => planned,
+            Err(foreign) => return Ok(Some(Outcome::name_taken(holder, &foreign))),
+        },
     };
-    if let Some(foreign) = stored.as_ref().and_then(|stored| stored.foreign(holder)) {
-        return Ok(Some(Outcome::name_taken(holder, &foreign)));
-    }
-    let in_order = stored.as_ref().is_some_and(|stored| stored.is_in_order(holder, &request, &root));
-    let plan = plan::plan(&request, stored.as_ref(), in_order, (&root, signer), &seed(holder), now);
+    let (plan, replaced) = planned;
     let outcome = match plan {
         Plan::Keep { current } => Outcome::valid(current, false),
-        Plan::Refresh { current } => {
-            refresh(context, holder, &request, (&root, signer), stored.as_ref(), current).await?
+        Plan::Refresh { current, pair } => {
+            let secret = secret::build(holder, &request, by, &pair, &current);
+            write(context, holder, replaced.as_ref(), &secret, current).await?
         }
         Plan::Issue { because, validity } => {
-            let by = (&*root, signer);
-            issue(context, holder, &request, by, stored.as_ref(), because.to_string(), validity).await?
+            issue(context, holder, &request, by, replaced, because.to_string(), validity).await?
         }
         Plan::Fail { problem, current } => {
             let retry_in = context.backoff.failed(&own, FIRST_RETRY);
@@ -165,9 +175,35 @@ pub async fn keep_valid<K: Holder>(
     if let (Some(current), Some(child)) = (&outcome.current, context.children.get(&key))
         && outcome.retry_in.is_none()
     {
-        context.verified.put(own, child.resource_version, asked, current.clone());
+        let (version, secret_type) = (child.resource_version, secret::type_of(&request));
+        context.verified.put(own, Known { version, secret_type, asked, current: current.clone() });
     }
     Ok(Some(Outcome { look_at: changes_at, ..outcome }))
+}
+
+/// Reads the Secret, and plans by what is in it; or tells whose it is.
+async fn plan_by_reading<K: Holder>(
+    context: &Context,
+    holder: &K,
+    request: &Request,
+    by: (&UsableRoot, &Signer),
+    exists: bool,
+    now: Timestamp,
+) -> Result<Result<(Plan, Option<Replaced>), Foreign>> {
+    // Without its label no watch tells of a Secret: whoever had a certificate has it looked for.
+    let had_one = holder.holder_status().is_some_and(|status| status.certificate.is_some());
+    let stored = if exists || had_one {
+        let namespace = holder.namespace().unwrap_or_default();
+        context.cluster.read::<Secret>(&namespace, &request.secret_name).await?.map(Stored::new)
+    } else {
+        None
+    };
+    if let Some(foreign) = stored.as_ref().and_then(|stored| stored.foreign(holder)) {
+        return Ok(Err(foreign));
+    }
+    let in_order = stored.as_ref().is_some_and(|stored| stored.is_in_order(holder, request, by.0));
+    let plan = plan::plan(request, stored.as_ref(), in_order, by, &seed(holder), now);
+    Ok(Ok((plan, stored.map(|stored| stored.replaced(request, &seed(holder))))))
 }
 
 /// Writes the status, if there is `news`, and tells people what happened.
@@ -233,7 +269,7 @@ async fn issue<K: Holder>(
     holder: &K,
     request: &Request,
     (root, signer): (&UsableRoot, &Signer),
-    stored: Option<&Stored>,
+    replaced: Option<Replaced>,
     because: String,
     validity: Validity,
 ) -> Result<Outcome> {
@@ -257,69 +293,45 @@ async fn issue<K: Holder>(
             Ok(pair) => pair,
             Err(problem) => {
                 let retry_in = context.backoff.failed(&own_key_of(holder), FIRST_RETRY);
-                let current = stored.and_then(|stored| stored.current(request, &seed(holder)));
+                let current = replaced.and_then(|replaced| replaced.current);
                 return Ok(failed(holder, &problem, current, retry_in, now));
             }
         };
 
-    let current = Current::new(&certificate, request, signer.number, holder, stored, now);
-    let pem: Option<Zeroizing<String>> = key.as_ref().map(PrivateKey::to_pem);
-    let pem = pem.as_ref().map(|pem| pem.as_str());
-    let secret = secret::build(holder, request, (root, signer), &certificate.to_pem(), pem, &current);
-    let outcome = write(context, holder, request, stored, &secret, current).await?;
+    let current = Current::new(&certificate, request, signer.number, holder, replaced.as_ref(), now);
+    let pair = Pair { certificate: certificate.to_pem(), key: key.as_ref().map(PrivateKey::to_pem) };
+    let secret = secret::build(holder, request, (root, signer), &pair, &current);
+    let outcome = write(context, holder, replaced.as_ref(), &secret, current).await?;
     context.metrics.issued(&K::kind(&()), started.elapsed());
     Ok(outcome.with_note(issued_note(&because)))
-}
-
-/// Rewrites the Secret with the same pair: the roots that are trusted, a CRL, or a label changed.
-async fn refresh<K: Holder>(
-    context: &Context,
-    holder: &K,
-    request: &Request,
-    by: (&UsableRoot, &Signer),
-    stored: Option<&Stored>,
-    current: Current,
-) -> Result<Outcome> {
-    let Some((certificate, key)) = stored.and_then(Stored::pair) else {
-        return Ok(Outcome::valid(current, false));
-    };
-    let key = key.as_ref().filter(|_| request.own_key().is_none()).map(|key| key.as_str());
-    let secret = secret::build(holder, request, by, certificate, key, &current);
-    write(context, holder, request, stored, &secret, current).await
 }
 
 async fn write<K: Holder>(
     context: &Context,
     holder: &K,
-    request: &Request,
-    stored: Option<&Stored>,
+    replaced: Option<&Replaced>,
     secret: &Secret,
     current: Current,
 ) -> Result<Outcome> {
-    let exists = match stored {
-        // The type of a Secret cannot be changed. What its ledger told is in the status, and in the new one.
-        Some(stored) if stored.is_of_another_type(request) => {
-            context
-                .cluster
-                .delete::<Secret>(&secret.namespace().unwrap_or_default(), &secret.name_any())
-                .await?;
-            None
+    if let Some(replaced) = replaced {
+        if !replaced.is_of_another_type {
+            let unwanted = secret::DATA.map(str::to_owned);
+            context.cluster.rewrite(secret, &replaced.version, unwanted).await?;
+            return Ok(Outcome::valid(current, true));
         }
-        other => other,
-    };
-    let Some(stored) = exists else {
-        return Ok(match context.cluster.create_once(secret).await? {
-            Written::Done(Some(_)) => Outcome::valid(current, true),
-            // Ours, but the watch had not told yet: what is there is judged at the next look.
-            Written::Done(None) => Outcome {
-                retry_in: Some(Duration::from_secs(1)),
-                ..Outcome::refused(holder, Verdict::no(Reason::Issuing, "its Secret was just made elsewhere"))
-            },
-            Written::Foreign(foreign) => Outcome::name_taken(holder, &foreign),
-        });
-    };
-    context.cluster.rewrite(secret, stored.as_read()).await?;
-    Ok(Outcome::valid(current, true))
+        // What its ledger told is in the status, and in the new one.
+        let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
+        context.cluster.delete::<Secret>(&namespace, &name).await?;
+    }
+    Ok(match context.cluster.create_once(secret).await? {
+        Written::Done(Some(_)) => Outcome::valid(current, true),
+        // Ours, but the watch had not told yet: what is there is judged at the next look.
+        Written::Done(None) => Outcome {
+            retry_in: Some(Duration::from_secs(1)),
+            ..Outcome::refused(holder, Verdict::no(Reason::Issuing, "its Secret was just made elsewhere"))
+        },
+        Written::Foreign(foreign) => Outcome::name_taken(holder, &foreign),
+    })
 }
 
 fn failed<K: Holder>(
@@ -446,18 +458,47 @@ impl Outcome {
 // === impl Verified ===
 
 impl Verified {
-    fn find(&self, key: &Key, version: u64, asked: &str) -> Option<Current> {
+    fn find(&self, key: &Key, version: u64) -> Option<Known> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let (known_version, known_asked, current) = known.get(key)?;
-        (*known_version == version && known_asked == asked).then(|| current.clone())
+        known.get(key).filter(|known| known.version == version).cloned()
     }
 
-    fn put(&self, key: Key, version: u64, asked: String, current: Current) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, (version, asked, current));
+    fn put(&self, key: Key, known: Known) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, known);
     }
 
     /// The object is gone.
     pub fn forget(&self, holder: &Key) {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(holder);
+    }
+}
+
+// === impl Known ===
+
+impl Known {
+    /// The next certificate, if the metadata of the Secret, which is `child`, are enough to see that one is asked for.
+    fn renewal<K: Holder>(
+        self,
+        child: &Child,
+        holder: &K,
+        request: &Request,
+        signer: &Signer,
+        now: Timestamp,
+    ) -> Option<(Plan, Option<Replaced>)> {
+        if self.secret_type != secret::type_of(request) {
+            return None;
+        }
+        let noted = secret::noted(&child.annotations);
+        let plan = plan::renewal(request, &noted, &self.current, signer, &seed(holder), now)?;
+        let ledger = Ledger::read(&child.annotations)?;
+        Some((
+            plan,
+            Some(Replaced {
+                version: Version::from(child),
+                certificates: ledger.all().cloned().collect(),
+                current: Some(self.current),
+                is_of_another_type: false,
+            }),
+        ))
     }
 }

@@ -1,11 +1,12 @@
 //! What is to be done about a certificate, and why. Pure: time is an argument.
 
+use api::CertificateStatus;
 use jiff::Timestamp;
-use pki::{IssueReason, RevocationReason, Validity, Verdict, Wanted, examine};
+use pki::{IssueReason, Noted, RevocationReason, Validity, Verdict, Wanted, examine, outgrown};
 
 use super::Current;
 use super::request::Request;
-use super::secret::{Stored, certificate_status};
+use super::secret::{Pair, Stored, certificate_status};
 use crate::roots::{Signer, UsableRoot};
 
 /// What is to be done about a certificate.
@@ -20,6 +21,8 @@ pub enum Plan {
     Refresh {
         /// The certificate.
         current: Current,
+        /// It and its key, as they stand.
+        pair: Pair,
     },
     /// A new pair.
     Issue {
@@ -48,29 +51,9 @@ pub fn plan(
     now: Timestamp,
 ) -> Plan {
     let profile_hash = request.profile(signer).hash();
-    let wanted = Wanted {
-        profile_hash: &profile_hash,
-        root: signer.signing.certificate(),
-        root_generation: signer.number,
-        trigger: request.trigger.as_deref(),
-        key_holder: request.key_holder(),
-        renew_before: request.renew_before,
-        seed,
-    };
-    let issue = |because| match Validity::plan(
-        request.duration(),
-        request.renew_before,
-        seed,
-        signer.signing.certificate(),
-        now,
-    ) {
-        Ok(validity) => Plan::Issue { because, validity },
-        Err(problem) => Plan::Fail {
-            problem: problem.to_string(),
-            current: stored.and_then(|stored| stored.current(request, seed)),
-        },
-    };
-    match examine(stored.map(Stored::facts).as_ref(), &wanted, now) {
+    let current = || stored.and_then(|stored| stored.current(request, seed));
+    let issue = |because| issue(because, request, signer, seed, now, current);
+    match examine(stored.map(Stored::facts).as_ref(), &wanted(request, signer, &profile_hash, seed), now) {
         Verdict::Keep { certificate, .. } => {
             if let Some(problem) = stored.and_then(|stored| stored.not_the_issued_one(&certificate)) {
                 return issue(IssueReason::DataUnreadable { what: problem });
@@ -82,8 +65,56 @@ pub fn plan(
             let certificate = certificate_status(&certificate, request, signer.number, seed);
             let superseded = stored.map(Stored::superseded).unwrap_or_default();
             let current = Current { certificate, superseded };
-            if in_order { Plan::Keep { current } } else { Plan::Refresh { current } }
+            match stored.and_then(|stored| stored.pair(request)) {
+                Some(pair) if !in_order => Plan::Refresh { current, pair },
+                _ => Plan::Keep { current },
+            }
         }
         Verdict::Issue { because } => issue(because),
+    }
+}
+
+/// The same for a Secret whose data are known to be right, by what was `noted` in its metadata. None: that asks for nothing, and
+/// the Secret has to be read.
+pub fn renewal(
+    request: &Request,
+    noted: &Noted<'_>,
+    current: &Current,
+    signer: &Signer,
+    seed: &str,
+    now: Timestamp,
+) -> Option<Plan> {
+    let profile_hash = request.profile(signer).hash();
+    let CertificateStatus { not_before, not_after, .. } = &current.certificate;
+    let wanted = wanted(request, signer, &profile_hash, seed);
+    let because = outgrown(noted, not_before.0, not_after.0, &wanted, now)?;
+    Some(issue(because, request, signer, seed, now, || Some(current.clone())))
+}
+
+fn wanted<'a>(request: &'a Request, signer: &'a Signer, profile_hash: &'a str, seed: &'a str) -> Wanted<'a> {
+    Wanted {
+        profile_hash,
+        root: signer.signing.certificate(),
+        root_generation: signer.number,
+        trigger: request.trigger.as_deref(),
+        key_holder: request.key_holder(),
+        renew_before: request.renew_before,
+        seed,
+    }
+}
+
+/// A new pair, if one would be any good; `current` is there meanwhile.
+fn issue(
+    because: IssueReason,
+    request: &Request,
+    signer: &Signer,
+    seed: &str,
+    now: Timestamp,
+    current: impl FnOnce() -> Option<Current>,
+) -> Plan {
+    let root = signer.signing.certificate();
+    match Validity::plan(request.duration(), request.renew_before, seed, root, now) {
+        Ok(validity) => Plan::Issue { because, validity },
+        Err(problem) => Plan::Fail { problem: problem.to_string(), current: current() },
     }
 }

@@ -9,13 +9,13 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use kube::ResourceExt as _;
-use pki::Certificate;
+use pki::{Certificate, Noted};
 use zeroize::Zeroizing;
 
 use super::request::Request;
 use super::{Current, Holder};
 use crate::children::Children;
-use crate::cluster::Foreign;
+use crate::cluster::{Foreign, Version};
 use crate::roots::{Kind, Signer, UsableRoot};
 use crate::workloads::metadata::{labels, metadata};
 
@@ -27,6 +27,9 @@ pub const KEY: &str = "tls.key";
 pub const ROOTS: &str = "ca.crt";
 /// One CRL for each of them; only servers need them.
 pub const CRLS: &str = "ca.crl";
+
+/// All that a Secret of ours may hold.
+pub const DATA: [&str; 4] = [CERTIFICATE, KEY, ROOTS, CRLS];
 
 const SERIAL: &str = "ca-iot.dev/serial-number";
 const NOT_AFTER: &str = "ca-iot.dev/not-after";
@@ -42,10 +45,31 @@ pub struct Stored {
     secret: Secret,
 }
 
+/// A certificate, and its key unless a device keeps that for itself. PEM.
+pub struct Pair {
+    /// `tls.crt`.
+    pub certificate: String,
+    /// `tls.key`.
+    pub key: Option<Zeroizing<String>>,
+}
+
 /// The type of a Secret with a pair.
 const PAIR: &str = "kubernetes.io/tls";
 /// The type of a Secret without a key, which stays on the device.
 const CERTIFICATE_ALONE: &str = "ca-iot.dev/certificate";
+
+/// What a new certificate takes the place of: a Secret that was read, or is known.
+#[derive(Debug)]
+pub struct Replaced {
+    /// That version of it and no other.
+    pub version: Version,
+    /// Every certificate that it tells of.
+    pub certificates: Vec<Superseded>,
+    /// The one in it, where it can be read.
+    pub current: Option<Current>,
+    /// Whether it has to be made anew: the type of a Secret that exists cannot be changed.
+    pub is_of_another_type: bool,
+}
 
 /// What a Secret's annotations tell of the certificates that were issued to its holder: enough to revoke them when the
 /// holder is gone.
@@ -64,8 +88,7 @@ pub fn build<K: Holder>(
     holder: &K,
     request: &Request,
     (root, signer): (&UsableRoot, &Signer),
-    certificate_pem: &str,
-    key_pem: Option<&str>,
+    pair: &Pair,
     current: &Current,
 ) -> Secret {
     let CertificateStatus { serial_number, not_after, root_generation, .. } = &current.certificate;
@@ -80,11 +103,11 @@ pub fn build<K: Holder>(
         (SUPERSEDED, superseded_to_text(&current.superseded)),
     ];
     let mut data = BTreeMap::from([
-        (CERTIFICATE.to_owned(), ByteString(certificate_pem.into())),
+        (CERTIFICATE.to_owned(), ByteString(pair.certificate.clone().into())),
         (ROOTS.to_owned(), ByteString(root.bundle.clone().into())),
     ]);
-    if let Some(key) = key_pem {
-        data.insert(KEY.to_owned(), ByteString(key.into()));
+    if let Some(key) = &pair.key {
+        data.insert(KEY.to_owned(), ByteString(key.as_bytes().to_vec()));
     }
     if request.is_server() {
         data.insert(CRLS.to_owned(), ByteString(root.crls.clone().into()));
@@ -102,8 +125,19 @@ pub fn build<K: Holder>(
     }
 }
 
-fn type_of(request: &Request) -> &'static str {
+/// The type of the Secret of what is asked for.
+pub fn type_of(request: &Request) -> &'static str {
     if request.own_key().is_some() { CERTIFICATE_ALONE } else { PAIR }
+}
+
+/// What was noted in the annotations of a Secret when its certificate was issued.
+pub fn noted(annotations: &BTreeMap<String, String>) -> Noted<'_> {
+    let text = |key: &str| annotations.get(key).map(String::as_str);
+    Noted {
+        profile_hash: text(PROFILE),
+        root_generation: text(ROOT_GENERATION).and_then(|text| text.parse().ok()),
+        trigger: text(TRIGGER),
+    }
 }
 
 fn owners<K: Holder>(holder: &K, request: &Request) -> Option<Vec<OwnerReference>> {
@@ -158,9 +192,16 @@ impl Stored {
         Self { secret }
     }
 
-    /// It as it was read.
-    pub fn as_read(&self) -> &Secret {
-        &self.secret
+    /// What a certificate for `request` would take the place of.
+    pub fn replaced(&self, request: &Request, seed: &str) -> Replaced {
+        let mut certificates = self.superseded();
+        certificates.extend(self.ledger().map(|ledger| ledger.current));
+        Replaced {
+            version: Version::from(&self.secret.metadata),
+            certificates,
+            current: self.current(request, seed),
+            is_of_another_type: self.secret.type_.as_deref() != Some(type_of(request)),
+        }
     }
 
     /// Whose it is, if not `holder`'s, which shows in its labels, its owner, or the note of the one it was issued to.
@@ -177,21 +218,15 @@ impl Stored {
         pki::Stored {
             certificate: self.text(CERTIFICATE),
             key: self.text(KEY),
-            profile_hash: self.annotation(PROFILE),
-            root_generation: self.annotation(ROOT_GENERATION).and_then(|text| text.parse().ok()),
-            trigger: self.annotation(TRIGGER),
+            noted: noted(self.secret.annotations()),
         }
     }
 
     /// The certificate, and its key where that is stored too.
-    pub fn pair(&self) -> Option<(&str, Option<Zeroizing<String>>)> {
-        let key = self.text(KEY).map(|key| Zeroizing::new(key.to_owned()));
-        Some((self.text(CERTIFICATE)?, key))
-    }
-
-    /// Whether the Secret has to be made anew: the type of one that exists cannot be changed.
-    pub fn is_of_another_type(&self, request: &Request) -> bool {
-        self.secret.type_.as_deref() != Some(type_of(request))
+    pub fn pair(&self, request: &Request) -> Option<Pair> {
+        let key = self.text(KEY).filter(|_| request.own_key().is_none());
+        let key = key.map(|key| Zeroizing::new(key.to_owned()));
+        Some(Pair { certificate: self.text(CERTIFICATE)?.to_owned(), key })
     }
 
     /// What its annotations tell.
@@ -206,7 +241,7 @@ impl Stored {
 
     /// What can be told of the certificate, whatever is asked for now.
     pub fn current(&self, request: &Request, seed: &str) -> Option<Current> {
-        let generation = self.facts().root_generation.unwrap_or_default();
+        let generation = self.facts().noted.root_generation.unwrap_or_default();
         let certificate = certificate_status(&self.certificate()?, request, generation, seed);
         Some(Current { certificate, superseded: self.superseded() })
     }
@@ -252,6 +287,12 @@ impl fmt::Debug for Stored {
     }
 }
 
+impl fmt::Debug for Pair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pair").field("certificate", &self.certificate).field("key", &"<redacted>").finish()
+    }
+}
+
 impl Drop for Stored {
     fn drop(&mut self) {
         use zeroize::Zeroize as _;
@@ -271,12 +312,11 @@ impl Current {
         request: &Request,
         root_generation: u32,
         holder: &K,
-        replaced: Option<&Stored>,
+        replaced: Option<&Replaced>,
         now: Timestamp,
     ) -> Self {
         let seed = &holder.uid().unwrap_or_default();
-        let mut superseded = replaced.map(Stored::superseded).unwrap_or_default();
-        superseded.extend(replaced.and_then(Stored::ledger).map(|ledger| ledger.current));
+        let mut superseded = replaced.map(|replaced| replaced.certificates.clone()).unwrap_or_default();
         superseded.extend(holder.holder_status().into_iter().flat_map(told));
         superseded.retain(|old| old.not_after.0 > now);
         // Of two entries for one certificate the one that says more comes first, and stays.

@@ -29,7 +29,7 @@ use self::observe::{Import, Observed};
 use self::plan::{CrlPlan, KeyPlan};
 use self::report::Progress;
 use self::rotation::{Evidence, Probe, Step};
-use crate::cluster::{Foreign, Note, Written};
+use crate::cluster::{Foreign, Note, Version, Written};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::fleet;
@@ -343,7 +343,8 @@ async fn store(
         });
     };
     if !ledger::is_in_order(&secret, stored) {
-        context.cluster.rewrite(&secret, stored).await?;
+        let all = stored.data.iter().flatten().map(|(key, _)| key.clone());
+        context.cluster.rewrite(&secret, &Version::from(&stored.metadata), all).await?;
     }
     Ok(None)
 }

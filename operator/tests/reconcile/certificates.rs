@@ -45,6 +45,43 @@ async fn a_certificate_costs_one_secret_one_status_and_one_event() {
 }
 
 #[tokio::test]
+async fn a_renewal_costs_the_same_and_reads_nothing_either() {
+    let (site, operator) = Site::with_door().await;
+    let renewal_time = site.device("door").certificate.unwrap().renewal_time.0;
+    site.server.take_requests();
+    for asked in [Some("monday"), Some("tuesday"), None] {
+        match asked {
+            Some(trigger) => site.server.put(&triggered("door", trigger)),
+            None => site.wait_until(renewal_time + 2 * DAY),
+        }
+        operator.look_at_device("door").await.unwrap();
+        assert_eq!(
+            site.server.take_requests().iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["patch secrets iotdevice-door", "apply iotdevices/status door", "create events "],
+            "{asked:?}"
+        );
+        site.client_files("iotdevice-door");
+    }
+    assert_eq!(site.device("door").superseded.len(), 3);
+}
+
+#[tokio::test]
+async fn nothing_is_written_over_a_secret_that_was_changed_unseen() {
+    let (site, operator) = Site::with_door().await;
+    site.server
+        .edit::<Secret>("iotdevice-door", |secret| secret["metadata"]["labels"]["team"] = json!("blue"));
+    let changed = site.server.get::<Secret>("iotdevice-door").unwrap();
+    site.server.put(&triggered("door", "monday"));
+    operator.look_at_device_unaware("door").await.unwrap_err();
+    assert_eq!(site.server.get::<Secret>("iotdevice-door").unwrap(), changed);
+
+    operator.settle().await;
+    let renewed = site.server.get::<Secret>("iotdevice-door").unwrap();
+    assert_eq!(renewed.metadata.labels, changed.metadata.labels, "what others wrote stays");
+    assert_eq!(site.told("door").len(), 2, "and it is renewed once");
+}
+
+#[tokio::test]
 async fn nothing_is_written_or_even_read_while_nothing_changes() {
     let (site, operator) = Site::with_door().await;
     operator.look_at_device("door").await.unwrap();

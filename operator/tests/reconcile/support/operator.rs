@@ -146,6 +146,11 @@ impl Operator {
         iot_device::reconcile(self.stored(name), Arc::clone(&self.context)).await
     }
 
+    /// The same before any watch tells of what was written last.
+    pub(crate) async fn look_at_device_unaware(&self, name: &str) -> Result<Action> {
+        iot_device::reconcile(self.stored(name), Arc::clone(&self.context)).await
+    }
+
     fn stored<K: Resource<DynamicType = ()> + DeserializeOwned>(&self, name: &str) -> Arc<K> {
         Arc::new(self.server.get(name).unwrap())
     }
