@@ -55,19 +55,44 @@ pub async fn scale(site: &Site, replicas: usize) -> Result<()> {
     .await
 }
 
-/// Sends `signal`, such as `SIGKILL`, to the operator in `pod`: at once, without a word to Kubernetes, which a pod that is
-/// deleted by force still is given time for. The node has to be a container of this machine's engine, as kind's are.
+/// The operator's process in a pod, as the node knows it. The node has to be a container of this machine's engine, as
+/// kind's are.
+#[derive(Debug)]
+pub struct Process {
+    node: String,
+    container: String,
+}
+
+/// The process in `pod`. It may lead before the node has told Kubernetes that it runs.
+pub async fn process(site: &Site, pod: &str) -> Result<Process> {
+    patience::eventually(format_args!("the node tells of the container in {pod}"), PATIENCE, async || {
+        let pod = site.api::<Pod>().get(pod).await?;
+        let node = pod.spec.and_then(|spec| spec.node_name);
+        let status = pod.status.and_then(|status| status.container_statuses?.into_iter().next());
+        let running =
+            status.filter(|status| status.state.as_ref().is_some_and(|state| state.running.is_some()));
+        let id = running.and_then(|status| status.container_id);
+        let container = id.and_then(|id| Some(id.strip_prefix("containerd://")?.to_owned()));
+        Ok(node.zip(container).map(|(node, container)| Process { node, container }))
+    })
+    .await
+}
+
+/// Sends `signal`, such as `SIGKILL`, to the operator in `pod`.
 pub async fn signal(site: &Site, pod: &str, signal: &str) -> Result<()> {
-    let pod = site.api::<Pod>().get(pod).await?;
-    let node =
-        pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).context("the pod is on no node")?;
-    let status = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref()?.first());
-    let container = status.and_then(|status| status.container_id.as_deref()?.strip_prefix("containerd://"));
-    let container = container.context("the pod has no container yet")?;
-    let tasks =
-        ["exec", node, "ctr", "--namespace", "k8s.io", "tasks", "kill", "--signal", signal, container];
-    program("docker").args(tasks).succeeds().await?;
-    Ok(())
+    process(site, pod).await?.signal(signal).await
+}
+
+impl Process {
+    /// Sends `signal`, such as `SIGKILL`: at once, without a word to Kubernetes, which a pod that is deleted by force still is
+    /// given time for.
+    pub async fn signal(&self, signal: &str) -> Result<()> {
+        let Self { node, container } = self;
+        let tasks =
+            ["exec", node, "ctr", "--namespace", "k8s.io", "tasks", "kill", "--signal", signal, container];
+        program("docker").args(tasks).succeeds().await?;
+        Ok(())
+    }
 }
 
 /// Whether Kubernetes says that the pod, of whatever program, is ready.

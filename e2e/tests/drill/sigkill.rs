@@ -141,10 +141,12 @@ async fn work_and_kill(site: &Site, figures: &mut Figures) -> Result<Wanted> {
             }
         }
         let leader = operator_pod::wait_for_leader(site).await?;
+        let process = operator_pod::process(site, &leader).await?;
         let moment = Duration::from_millis(random.u64(..WITHIN_MS));
         let (written, killed) = tokio::join!(fulfil(site, wishes), async {
             sleep(moment).await;
-            kill_for_good(site, &leader).await
+            process.signal("SIGKILL").await?;
+            clear_away(site, &leader).await
         });
         written?;
         killed.with_context(|| format!("kill {kill}"))?;
@@ -174,10 +176,9 @@ async fn fulfil(site: &Site, wishes: Vec<(Wish, String, Value)>) -> Result<()> {
         .await
 }
 
-/// Kills the process, then takes pod and lease away: Kubernetes would start the pod again later and later, and the other would wait
+/// Takes pod and lease of one that was killed away: Kubernetes would start the pod again later and later, and the other would wait
 /// a quarter of a minute, fifty times.
-async fn kill_for_good(site: &Site, leader: &str) -> Result<()> {
-    operator_pod::signal(site, leader, "SIGKILL").await?;
+async fn clear_away(site: &Site, leader: &str) -> Result<()> {
     let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::background() };
     site.api::<Pod>().delete(leader, &now).await?;
     // whoever leads already may have made it anew
