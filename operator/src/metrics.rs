@@ -53,13 +53,15 @@ struct Kind {
     kind: String,
 }
 
-const PHASES: [(RotationPhase, &str); 5] = [
-    (RotationPhase::Distributing, "Distributing"),
-    (RotationPhase::SwitchingServers, "SwitchingServers"),
-    (RotationPhase::Reissuing, "Reissuing"),
-    (RotationPhase::Draining, "Draining"),
-    (RotationPhase::Retiring, "Retiring"),
-];
+// === impl Rotation ===
+
+impl Rotation {
+    fn of(namespace: &str, name: &str, phase: RotationPhase) -> Self {
+        Self { namespace: namespace.into(), name: name.into(), phase: phase.as_str() }
+    }
+}
+
+// === impl Metrics ===
 
 impl Metrics {
     /// Registers everything in `registry`.
@@ -167,8 +169,8 @@ impl Metrics {
             self.ready.get_or_create(&label("CRL")).set(holds(&status.conditions, READY).into());
         }
         let running = status.rotation.as_ref().map(|rotation| rotation.phase);
-        for (phase, word) in PHASES {
-            let label = Rotation { namespace: namespace.into(), name: name.into(), phase: word };
+        for phase in RotationPhase::ALL {
+            let label = Rotation::of(namespace, name, phase);
             self.rotation_phase.get_or_create(&label).set((running == Some(phase)).into());
         }
         self.ready.get_or_create(&label("RootCA")).set(holds(&status.conditions, READY).into());
@@ -184,12 +186,8 @@ impl Metrics {
             }
         }
         if kind == "RootCA" {
-            for (_, phase) in PHASES {
-                self.rotation_phase.remove(&Rotation {
-                    namespace: namespace.into(),
-                    name: name.into(),
-                    phase,
-                });
+            for phase in RotationPhase::ALL {
+                self.rotation_phase.remove(&Rotation::of(namespace, name, phase));
             }
         }
     }

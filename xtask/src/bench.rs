@@ -8,9 +8,8 @@ use clap::Args;
 use crate::{
     Target, drill, images,
     progress::{plain, step},
-    test::{ARTIFACTS, on_cluster},
+    test::ARTIFACTS,
     tools::Tools,
-    up,
 };
 
 #[derive(Args)]
@@ -33,13 +32,7 @@ pub(crate) struct Options {
 pub(crate) fn run(tools: &Tools, options: &Options) -> Result<()> {
     let target =
         Target { context: options.context.clone(), kubeconfig: None, registry: None, values: Vec::new() };
-    let cluster = if up::is_ours(&target) {
-        tools.cluster_programs()?;
-        on_cluster::ready(tools)?
-    } else {
-        up::cluster(tools, &target)?
-    };
-    up::put_images(tools, &cluster, &target)?;
+    let cluster = drill::cluster(tools, &target)?;
     let program = images::static_program(tools, "ca-iot-e2e", "bench")?;
     let folder = tools.root().join(ARTIFACTS).join("bench");
     let _ = fs::remove_dir_all(&folder);

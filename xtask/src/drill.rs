@@ -55,13 +55,7 @@ pub(crate) fn run(mut tools: Tools, options: &Options) -> Result<()> {
         registry: None,
         values: Vec::new(),
     };
-    let cluster = if up::is_ours(&target) {
-        tools.cluster_programs()?;
-        on_cluster::ready(&tools)?
-    } else {
-        up::cluster(&tools, &target)?
-    };
-    up::put_images(&tools, &cluster, &target)?;
+    let cluster = cluster(&tools, &target)?;
     let access = access(&tools, &cluster)?;
     let mut missed = Vec::new();
     for name in &options.names {
@@ -73,6 +67,18 @@ pub(crate) fn run(mut tools: Tools, options: &Options) -> Result<()> {
         }
     }
     if missed.is_empty() { Ok(()) } else { bail!("{}", missed.join(", ")) }
+}
+
+/// The cluster that is named, or the tests', with this tree's images.
+pub(crate) fn cluster<'a>(tools: &'a Tools, target: &'a Target) -> Result<Cluster<'a>> {
+    let cluster = if up::is_ours(target) {
+        tools.cluster_programs()?;
+        on_cluster::ready(tools)?
+    } else {
+        up::cluster(tools, target)?
+    };
+    up::put_images(tools, &cluster, target)?;
+    Ok(cluster)
 }
 
 /// Runs one; says whether all its bounds were held.

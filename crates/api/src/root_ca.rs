@@ -1,5 +1,7 @@
 //! `RootCA`: a certificate authority of the namespace, its generations, and its CRL.
 
+use std::fmt;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, core::Duration as GoDuration};
 use pki::KeyAlgorithm;
@@ -232,6 +234,31 @@ pub struct CrlStatus {
 impl Rotation {
     fn is_default(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+// === impl RotationPhase ===
+
+impl RotationPhase {
+    /// All of them, in their order.
+    pub const ALL: [Self; 5] =
+        [Self::Distributing, Self::SwitchingServers, Self::Reissuing, Self::Draining, Self::Retiring];
+
+    /// As it is written in a status.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Distributing => "Distributing",
+            Self::SwitchingServers => "SwitchingServers",
+            Self::Reissuing => "Reissuing",
+            Self::Draining => "Draining",
+            Self::Retiring => "Retiring",
+        }
+    }
+}
+
+impl fmt::Display for RotationPhase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

@@ -52,14 +52,6 @@ const DONE_WITHIN: Duration = Duration::from_mins(15);
 /// With `distrustNow`: until the old root is refused everywhere.
 const DISTRUSTED_WITHIN: Duration = Duration::from_mins(1);
 
-const PHASES: [RotationPhase; 5] = [
-    RotationPhase::Distributing,
-    RotationPhase::SwitchingServers,
-    RotationPhase::Reissuing,
-    RotationPhase::Draining,
-    RotationPhase::Retiring,
-];
-
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a drill: cargo xtask drill rotate"]
 async fn undisturbed_a_root_is_replaced_and_nothing_is_lost() -> Result<()> {
@@ -164,7 +156,7 @@ async fn replace(test: &str, subject: &str, interference: Interference) -> Resul
             if interference == Interference::None {
                 scene.stock_figures(figures, story.retiring_at);
                 let told = told_phases(site).await?;
-                figures.exactly("phases that kubectl describe tells as Events", PHASES.len(), told);
+                figures.exactly("phases that kubectl describe tells as Events", RotationPhase::ALL.len(), told);
             }
             observer.stop().await?.figure(figures);
             Ok(())
@@ -355,17 +347,17 @@ impl Story {
     }
 
     fn figures(&self, figures: &mut Figures, interference: Interference) {
-        let names: Vec<_> = self.phases.iter().map(|(phase, _)| format!("{phase:?}")).collect();
-        let in_order = self.phases.iter().map(|(phase, _)| *phase).eq(PHASES);
+        let names: Vec<_> = self.phases.iter().map(|(phase, _)| phase.to_string()).collect();
+        let in_order = self.phases.iter().map(|(phase, _)| *phase).eq(RotationPhase::ALL);
         figures.bounded("phases", "all five, in order", names.join(" → "), in_order);
         let ends = self.phases.iter().skip(1).map(|(_, at)| *at).chain(self.ended);
         for ((phase, began), end) in self.phases.iter().zip(ends) {
-            let last = self.last.get(&format!("{phase:?}"));
+            let last = self.last.get(&phase.to_string());
             let counts = last.map(|last| {
                 format!("; trusting {}, reissued {} of {}", last.trusting, last.reissued, last.total)
             });
             let took = time(end - *began);
-            figures.note(format_args!("{phase:?}"), format_args!("{took}{}", counts.unwrap_or_default()));
+            figures.note(format_args!("{phase}"), format_args!("{took}{}", counts.unwrap_or_default()));
             if *phase == RotationPhase::Distributing {
                 self.laggards_figure(figures);
                 if interference == Interference::None {
@@ -385,8 +377,8 @@ impl Story {
         }
         for (columns, (phase, _)) in self.columns.iter().zip(&self.phases) {
             let words = columns.split_whitespace().collect::<Vec<_>>().join(" ");
-            let told = words.contains(&format!("{phase:?}"));
-            figures.bounded(format_args!("kubectl get rootca in {phase:?}"), "tells the phase", words, told);
+            let told = words.contains(&phase.to_string());
+            figures.bounded(format_args!("kubectl get rootca in {phase}"), "tells the phase", words, told);
         }
     }
 
@@ -472,5 +464,8 @@ async fn told_phases(site: &Site) -> Result<usize> {
             )
         })
         .collect();
-    Ok(PHASES.iter().filter(|phase| words.iter().any(|words| words.contains(&format!("{phase:?}")))).count())
+    Ok(RotationPhase::ALL
+        .iter()
+        .filter(|phase| words.iter().any(|words| words.contains(&phase.to_string())))
+        .count())
 }

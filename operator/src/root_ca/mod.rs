@@ -181,7 +181,7 @@ async fn replace(root: &RootCA, context: &Context, usable: &mut Usable, now: Tim
             Step::Enter { phase, because } => {
                 usable.notes.push(report::rotation_note(
                     "RotationAdvanced",
-                    format!("{phase:?}: {}, for {because}", report::purpose(phase)),
+                    format!("{phase}: {}, for {because}", report::purpose(phase)),
                 ));
                 if let Some(rotation) = &mut ledger.notes.rotation {
                     (rotation.phase, rotation.since) = (phase, now);
@@ -247,7 +247,7 @@ async fn begin(
     let phase = RotationPhase::Distributing;
     usable.notes.push(report::rotation_note(
         "RotationStarted",
-        format!("{phase:?}: {}, because {because}", report::purpose(phase)),
+        format!("{phase}: {}, because {because}", report::purpose(phase)),
     ));
     ledger.generations.push(Generation::new(number, signing));
     // A status has whole seconds; what is told is to be what is stored.

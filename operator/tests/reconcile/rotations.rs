@@ -17,13 +17,6 @@ use crate::support::resources::{DAY, broker, corporate_ca, dashboard, device, ro
 use crate::support::{NAMESPACE, Operator, Site};
 
 const DEVICES: [&str; 3] = ["door", "gate", "lock"];
-const PHASES: [RotationPhase; 5] = [
-    RotationPhase::Distributing,
-    RotationPhase::SwitchingServers,
-    RotationPhase::Reissuing,
-    RotationPhase::Draining,
-    RotationPhase::Retiring,
-];
 
 /// The files that somebody has taken into use.
 #[derive(Clone)]
@@ -194,11 +187,11 @@ async fn phase_by_phase_as_the_fleet_follows() {
     let old = trusted(&field);
     field.rotate(&json!({"trigger": "yearly"}));
     let seen = field.until_it_is_over(|_, operator| operator).await;
-    assert_eq!(seen, PHASES);
+    assert_eq!(seen, RotationPhase::ALL);
     field.assert_replaced(&old);
     let told = field.site.told("root-ca");
-    for phase in PHASES {
-        assert!(told.iter().any(|line| line.contains(&format!("{phase:?}: "))), "{phase:?}: {told:#?}");
+    for phase in RotationPhase::ALL {
+        assert!(told.iter().any(|line| line.contains(&format!("{phase}: "))), "{phase}: {told:#?}");
     }
 
     // The same trigger does not replace it again.
@@ -213,7 +206,7 @@ async fn with_another_operator_every_second() {
     let old = trusted(&field);
     field.rotate(&json!({"trigger": "yearly"}));
     let seen = field.until_it_is_over(|site, _| site.operator()).await;
-    assert_eq!(seen, PHASES);
+    assert_eq!(seen, RotationPhase::ALL);
     field.assert_replaced(&old);
 }
 
@@ -285,7 +278,7 @@ async fn another_algorithm_or_a_ca_of_ones_own_is_the_next_generation() {
     let mut field = Field::new().await;
     let old = trusted(&field);
     field.site.server.edit::<RootCA>("root-ca", |root| root["spec"]["keyAlgorithm"] = json!("EcdsaP384"));
-    assert_eq!(field.until_it_is_over(|_, operator| operator).await, PHASES);
+    assert_eq!(field.until_it_is_over(|_, operator| operator).await, RotationPhase::ALL);
     field.assert_replaced(&old);
     let made = trusted(&field);
     assert_eq!(made.public_key().algorithm(), KeyAlgorithm::EcdsaP384);
@@ -296,7 +289,7 @@ async fn another_algorithm_or_a_ca_of_ones_own_is_the_next_generation() {
     field.site.server.edit::<RootCA>("root-ca", |root| {
         root["spec"]["importFrom"] = json!({"secretName": "corporate"});
     });
-    assert_eq!(field.until_it_is_over(|_, operator| operator).await, PHASES);
+    assert_eq!(field.until_it_is_over(|_, operator| operator).await, RotationPhase::ALL);
     assert_eq!(trusted(&field), *own.certificate());
     assert_eq!(field.site.root("root-ca").active_generation, Some(3));
 }
