@@ -66,7 +66,7 @@ pub struct Foreign {
     pub owner: String,
 }
 
-/// Which version of an object a write takes the place of.
+/// Which version of which object: what was read or written, or what a write takes the place of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
     uid: Option<String>,
@@ -144,15 +144,16 @@ impl Cluster {
         self.api::<K>(namespace).get_opt(name).await.trying(|| format!("read {} {name}", K::kind(&())))
     }
 
-    /// Creates an object; of one that exists already, tells whether it was made for the same resource, and takes note of it.
+    /// Creates an object, and returns its version; of one that exists already, tells whether it was made for the same resource, and
+    /// takes note of it.
     ///
     /// Only metadata is asked back: what was sent need not be sent, read and held once more, keys least of all.
-    pub async fn create_once<K: Made>(&self, object: &K) -> Result<Written<Option<PartialObjectMeta<K>>>> {
+    pub async fn create_once<K: Made>(&self, object: &K) -> Result<Written<Option<Version>>> {
         let (namespace, name) = place(object);
         match self.create_for_metadata(&namespace, object).await {
             Ok(created) => {
                 self.note::<K>(&created.metadata);
-                Ok(Written::Done(Some(created)))
+                Ok(Written::Done(Some(Version::from(&created.metadata))))
             }
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(match self.stranger(object).await? {
                 Some(foreign) => Written::Foreign(foreign),
@@ -224,7 +225,7 @@ impl Cluster {
     }
 
     /// Makes a Secret of ours what it should be, and takes `unwanted` data out of it. What is not named stays: other people's labels,
-    /// annotations and data. Nothing is written over another version than `known`.
+    /// annotations and data. Nothing is written over another version than `known`. Returns the version that it is now.
     ///
     /// Not by server-side apply: it takes away only what was applied before, and these Secrets were created.
     pub async fn rewrite(
@@ -232,7 +233,7 @@ impl Cluster {
         secret: &Secret,
         known: &Version,
         unwanted: impl IntoIterator<Item = String>,
-    ) -> Result<()> {
+    ) -> Result<Version> {
         let (namespace, name) = place(secret);
         let mut data: BTreeMap<_, _> = unwanted.into_iter().map(|key| (key, Value::Null)).collect();
         data.extend(secret.data.iter().flatten().map(|(key, value)| (key.clone(), json!(value))));
@@ -249,8 +250,9 @@ impl Cluster {
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         let patched =
             self.api::<Secret>(&namespace).patch_metadata(&name, &params, &Patch::Merge(patch)).await;
-        self.note::<Secret>(&patched.trying(|| format!("write Secret {name}"))?.metadata);
-        Ok(())
+        let patched = patched.trying(|| format!("write Secret {name}"))?.metadata;
+        self.note::<Secret>(&patched);
+        Ok(Version::from(&patched))
     }
 
     /// Deletes an object of ours, if it is there.

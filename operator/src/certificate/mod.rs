@@ -93,8 +93,8 @@ pub struct Verified {
 /// One of them.
 #[derive(Clone)]
 struct Known {
-    /// The Secret's version.
-    version: u64,
+    /// The version of the Secret that was read or written.
+    version: Version,
     /// The Secret's type.
     secret_type: &'static str,
     /// A digest of all that was asked for.
@@ -136,7 +136,7 @@ pub async fn keep_valid<K: Holder>(
     let has = ledger.and_then(|ledger| u32::try_from(ledger.current.root_generation?).ok());
     let (signer, changes_at) = root.signer(request.kind, &seed(holder), has, now);
     let asked = request.digest(&root, signer);
-    let known = child.as_ref().and_then(|child| context.verified.find(&own, child.resource_version));
+    let known = child.as_ref().and_then(|child| context.verified.find(&own, &Version::from(child)));
     if let Some(Known { asked: verified, current, .. }) = &known
         && *verified == asked
         && current.certificate.renewal_time.0 > now
@@ -155,8 +155,8 @@ pub async fn keep_valid<K: Holder>(
         },
     };
     let (plan, replaced) = planned;
-    let outcome = match plan {
-        Plan::Keep { current } => Outcome::valid(current, false),
+    let (outcome, version) = match plan {
+        Plan::Keep { current } => (Outcome::valid(current, false), replaced.map(|secret| secret.version)),
         Plan::Refresh { current, pair } => {
             let secret = secret::build(holder, &request, by, &pair, &current);
             write(context, holder, replaced.as_ref(), &secret, current).await?
@@ -166,17 +166,15 @@ pub async fn keep_valid<K: Holder>(
         }
         Plan::Fail { problem, current } => {
             let retry_in = context.backoff.failed(&own, FIRST_RETRY);
-            failed(holder, &problem, current, retry_in, now)
+            (failed(holder, &problem, current, retry_in, now), None)
         }
     };
     if outcome.retry_in.is_none() {
         context.backoff.succeeded(&own);
     }
-    if let (Some(current), Some(child)) = (&outcome.current, context.children.get(&key))
-        && outcome.retry_in.is_none()
-    {
-        let (version, secret_type) = (child.resource_version, secret::type_of(&request));
-        context.verified.put(own, Known { version, secret_type, asked, current: current.clone() });
+    if let Some((current, version)) = outcome.current.clone().zip(version) {
+        let secret_type = secret::type_of(&request);
+        context.verified.put(own, Known { version, secret_type, asked, current });
     }
     Ok(Some(Outcome { look_at: changes_at, ..outcome }))
 }
@@ -263,7 +261,8 @@ fn choose_root(
     }
 }
 
-/// Makes a key, unless the device keeps its own, has the root sign, and stores the result in one write.
+/// Makes a key, unless the device keeps its own, has the root sign, and stores the result in one write. What became of it, and the
+/// version of the Secret that holds it.
 async fn issue<K: Holder>(
     context: &Context,
     holder: &K,
@@ -272,7 +271,7 @@ async fn issue<K: Holder>(
     replaced: Option<Replaced>,
     because: String,
     validity: Validity,
-) -> Result<Outcome> {
+) -> Result<(Outcome, Option<Version>)> {
     let started = std::time::Instant::now();
     let now = context.now();
     let profile = request.profile(signer);
@@ -294,43 +293,45 @@ async fn issue<K: Holder>(
             Err(problem) => {
                 let retry_in = context.backoff.failed(&own_key_of(holder), FIRST_RETRY);
                 let current = replaced.and_then(|replaced| replaced.current);
-                return Ok(failed(holder, &problem, current, retry_in, now));
+                return Ok((failed(holder, &problem, current, retry_in, now), None));
             }
         };
 
     let current = Current::new(&certificate, request, signer.number, holder, replaced.as_ref(), now);
     let pair = Pair { certificate: certificate.to_pem(), key: key.as_ref().map(PrivateKey::to_pem) };
     let secret = secret::build(holder, request, (root, signer), &pair, &current);
-    let outcome = write(context, holder, replaced.as_ref(), &secret, current).await?;
+    let (outcome, version) = write(context, holder, replaced.as_ref(), &secret, current).await?;
     context.metrics.issued(&K::kind(&()), started.elapsed());
-    Ok(outcome.with_note(issued_note(&because)))
+    Ok((outcome.with_note(issued_note(&because)), version))
 }
 
+/// Stores `secret`. What became of it, and the version that it is now.
 async fn write<K: Holder>(
     context: &Context,
     holder: &K,
     replaced: Option<&Replaced>,
     secret: &Secret,
     current: Current,
-) -> Result<Outcome> {
+) -> Result<(Outcome, Option<Version>)> {
     if let Some(replaced) = replaced {
         if !replaced.is_of_another_type {
             let unwanted = secret::DATA.map(str::to_owned);
-            context.cluster.rewrite(secret, &replaced.version, unwanted).await?;
-            return Ok(Outcome::valid(current, true));
+            let version = context.cluster.rewrite(secret, &replaced.version, unwanted).await?;
+            return Ok((Outcome::valid(current, true), Some(version)));
         }
         // What its ledger told is in the status, and in the new one.
         let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
         context.cluster.delete::<Secret>(&namespace, &name).await?;
     }
     Ok(match context.cluster.create_once(secret).await? {
-        Written::Done(Some(_)) => Outcome::valid(current, true),
+        Written::Done(Some(version)) => (Outcome::valid(current, true), Some(version)),
         // Ours, but the watch had not told yet: what is there is judged at the next look.
-        Written::Done(None) => Outcome {
-            retry_in: Some(Duration::from_secs(1)),
-            ..Outcome::refused(holder, Verdict::no(Reason::Issuing, "its Secret was just made elsewhere"))
-        },
-        Written::Foreign(foreign) => Outcome::name_taken(holder, &foreign),
+        Written::Done(None) => {
+            let verdict = Verdict::no(Reason::Issuing, "its Secret was just made elsewhere");
+            let retry_in = Some(Duration::from_secs(1));
+            (Outcome { retry_in, ..Outcome::refused(holder, verdict) }, None)
+        }
+        Written::Foreign(foreign) => (Outcome::name_taken(holder, &foreign), None),
     })
 }
 
@@ -458,9 +459,9 @@ impl Outcome {
 // === impl Verified ===
 
 impl Verified {
-    fn find(&self, key: &Key, version: u64) -> Option<Known> {
+    fn find(&self, key: &Key, version: &Version) -> Option<Known> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(key).filter(|known| known.version == version).cloned()
+        known.get(key).filter(|known| known.version == *version).cloned()
     }
 
     fn put(&self, key: Key, known: Known) {
