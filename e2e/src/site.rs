@@ -35,7 +35,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{environment, evidence, identity::Identity, page::Page, patience, program};
+use crate::{environment, evidence, handshake, identity::Identity, page::Page, patience, program};
 
 /// The release's name, as everybody calls it.
 pub const RELEASE: &str = "ca-iot";
@@ -252,7 +252,14 @@ impl Site {
             let state = page.state().await?;
             Ok((state["sources"]["broker"]["health"] == "up").then_some(()))
         })
-        .await
+        .await?;
+        // right after a rollout the first connection through a mapped port may end at once
+        let (broker, device) = (environment::broker()?, self.identity::<IotDevice>("device001").await?);
+        patience::eventually("the broker answers outside of the cluster", PATIENCE, async || {
+            handshake::served(&broker, &device).await.map(Some)
+        })
+        .await?;
+        Ok(())
     }
 
     /// kubectl in this namespace, from the workspace's root; returns what it printed.
