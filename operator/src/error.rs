@@ -45,10 +45,17 @@ impl Error {
 /// What most of the operator returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What the API server said, without the rest of its answer.
+/// What the API server said, without the rest of its answer; or why it said nothing.
 pub(crate) fn in_short(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message.clone(),
+        kube::Error::Service(why) => {
+            let mut innermost: &dyn std::error::Error = &**why;
+            while let Some(source) = innermost.source() {
+                innermost = source;
+            }
+            format!("the API server does not answer: {innermost}")
+        }
         other => other.to_string(),
     }
 }
@@ -62,5 +69,20 @@ pub(crate) trait Trying<T> {
 impl<T> Trying<T> for std::result::Result<T, kube::Error> {
     fn trying(self, action: impl FnOnce() -> String) -> Result<T> {
         self.map_err(|source| Error::Api { action: action(), source: Box::new(source) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn who_does_not_answer_is_told_with_the_innermost_reason() {
+        let refused = io::Error::new(io::ErrorKind::ConnectionRefused, "Connection refused (os error 111)");
+        let outer = io::Error::other(io::Error::other(refused));
+        let said = in_short(&kube::Error::Service(Box::new(outer)));
+        assert_eq!(said, "the API server does not answer: Connection refused (os error 111)");
     }
 }

@@ -92,10 +92,13 @@ impl Election {
                 Ok(Some(held)) => return held,
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::warn!(
-                        problem = %in_short(&error),
-                        "the lease cannot be had: does this account have create, get, update and watch of leases?"
-                    );
+                    let remedy = match &error {
+                        kube::Error::Api(answer) if answer.code == 403 => {
+                            ": give this account create, get, update and watch of leases"
+                        }
+                        _ => "; trying again",
+                    };
+                    tracing::warn!(problem = %in_short(&error), "the lease cannot be had{remedy}");
                     sleep(RETRY).await;
                 }
             }

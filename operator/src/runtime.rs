@@ -31,6 +31,7 @@ use crate::children::Children;
 use crate::cli::{LogFormat, Options};
 use crate::cluster::Cluster;
 use crate::context::{Backoff, Clock, Context, Objects, Waiting};
+use crate::error::in_short;
 use crate::fleet::Fleet;
 use crate::http::{self, Readiness};
 use crate::lease::Election;
@@ -197,8 +198,15 @@ async fn wait_for_definitions(client: &Client, namespace: Option<&str>, readines
         let scope = Scope { client: client.clone(), namespace: namespace.map(str::to_owned) };
         let what = K::plural(&());
         while let Err(error) = scope.api::<K>().list_metadata(&ListParams::default().limit(1)).await {
-            let why =
-                format!("cannot be listed ({error}); install the definitions with `operator crds --apply`");
+            let problem = in_short(&error);
+            let why = match error {
+                kube::Error::Api(answer) if answer.code == 404 => {
+                    format!(
+                        "cannot be listed ({problem}): install the definitions with `operator crds --apply`"
+                    )
+                }
+                _ => format!("cannot be listed: {problem}"),
+            };
             tracing::warn!(kind = %K::kind(&()), "{why}");
             readiness.wait_for(&*what, why);
             tokio::time::sleep(Duration::from_secs(2)).await;
@@ -221,10 +229,12 @@ fn images(options: &Options) -> Images {
     }
 }
 
+/// Unless `RUST_LOG` says otherwise. What kube's client says of a failure is said again by whoever asked, with what for.
+const LOGGED: &str = "info,kube_runtime=warn,kube_client::client::builder=off";
+
 fn start_log(format: LogFormat) {
     use tracing_subscriber::EnvFilter;
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube_runtime=warn"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOGGED));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
     match format {
         LogFormat::Text => log.with_ansi(false).init(),

@@ -98,5 +98,14 @@ async fn stop_api_server(site: &Site) -> Result<()> {
     gone?;
     eventually("the API server is back", PATIENCE, async || Ok(answers().await?.succeeded().then_some(())))
         .await
-        .context("the manifest is back in its place")
+        .context("the manifest is back in its place")?;
+    // its Service has no endpoint until it has said that it is there, and kube-proxy has heard, which asks less and less often
+    let address =
+        ["get", "service", "kubernetes", "--namespace=default", "--output=jsonpath={.spec.clusterIP}"];
+    let url = format!("https://{}/readyz", site.kubectl(&address).await?);
+    eventually("pods reach the API server", PATIENCE, async || {
+        let reached = on_node(&["curl", "--silent", "--insecure", "--max-time", "2", &url]).run().await?;
+        Ok(reached.succeeded().then_some(()))
+    })
+    .await
 }
