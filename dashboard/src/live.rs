@@ -79,13 +79,13 @@ impl Live {
         }
     }
 
-    /// Everything as JSON, and the id to follow from.
+    /// Everything as JSON, and the id to follow from. `assets` is the hash of the page's files.
     ///
     /// # Errors
     /// When a value cannot be JSON, which no value here is.
-    pub fn snapshot(&self, now: Timestamp) -> serde_json::Result<Bytes> {
+    pub fn snapshot(&self, assets: &str, now: Timestamp) -> serde_json::Result<Bytes> {
         let inner = self.lock();
-        let snapshot = inner.state.snapshot(inner.replay.last_id(), now);
+        let snapshot = inner.state.snapshot(inner.replay.last_id(), assets, now);
         serde_json::to_vec(&snapshot).map(Bytes::from)
     }
 
@@ -129,7 +129,7 @@ mod tests {
         let live = live();
         live.publish(reading(&live, 1));
         let snapshot: serde_json::Value =
-            serde_json::from_slice(&live.snapshot(Timestamp::UNIX_EPOCH).unwrap()).unwrap();
+            serde_json::from_slice(&live.snapshot("", Timestamp::UNIX_EPOCH).unwrap()).unwrap();
         live.publish(reading(&live, 2));
         let subscription = live.subscribe(snapshot["event"].as_str());
         let Resume::From(missed) = subscription.missed else { panic!("reset") };

@@ -166,7 +166,7 @@ async fn a_tab_that_comes_back_gets_only_what_it_missed() {
             served.reading(number);
             served.live.publish(Timestamp::now());
             let snapshot: Value =
-                serde_json::from_slice(&served.live.snapshot(Timestamp::now()).unwrap()).unwrap();
+                serde_json::from_slice(&served.live.snapshot("", Timestamp::now()).unwrap()).unwrap();
             snapshot["event"].as_str().unwrap().to_owned()
         })
         .collect();

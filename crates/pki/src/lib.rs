@@ -46,4 +46,4 @@ pub use request::{CertificateRequest, RequestError};
 pub use root::{IssueError, RootError, SigningRoot};
 pub use serial::{SerialNumber, SerialNumberError};
 pub use trust::{ChainError, CrlSetError, TrustBundle};
-pub use validity::{BACKDATE, DateError, Validity};
+pub use validity::{BACKDATE, DateError, Validity, signed_at};

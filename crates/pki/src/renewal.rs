@@ -6,7 +6,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
 
 use crate::certificate::Certificate;
-use crate::validity::{self, BACKDATE, DateError, Validity};
+use crate::validity::{self, DateError, Validity};
 
 /// Why no certificate can be issued that would not be due for renewal at once.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -88,7 +88,7 @@ impl Validity {
 
 /// How long before its end a certificate is renewed, jitter aside.
 fn window(not_before: Timestamp, not_after: Timestamp, renew_before: Option<Duration>) -> Duration {
-    let signed_at = validity::later(not_before, BACKDATE);
+    let signed_at = validity::signed_at(not_before);
     renew_before.unwrap_or_else(|| validity::between(signed_at, not_after) / 3)
 }
 

@@ -36,6 +36,11 @@ pub enum DateError {
     },
 }
 
+/// When something was signed that is valid from `valid_from`.
+pub fn signed_at(valid_from: Timestamp) -> Timestamp {
+    later(valid_from, BACKDATE)
+}
+
 impl Validity {
     /// The life of something signed at `now`, backdated, in whole seconds.
     pub(crate) fn starting(now: Timestamp, duration: Duration) -> Self {

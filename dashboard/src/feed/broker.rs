@@ -114,7 +114,7 @@ fn receive(state: &mut State, message: &Message, now: Timestamp) {
     };
     state.message(log::Message { topic, payload, qos, retained: *retain }, now);
     let Some((name, channel)) = Channel::parse(topic) else { return };
-    if let Err(error) = device(state, name, channel, payload, now) {
+    if let Err(error) = device(state, name, channel, message, now) {
         tracing::debug!(topic, %error, "not understood");
         state.malformed(name);
     }
@@ -124,12 +124,13 @@ fn device(
     state: &mut State,
     name: &str,
     channel: Channel,
-    payload: &[u8],
+    message: &Message,
     now: Timestamp,
 ) -> Result<(), WireError> {
+    let payload = &message.payload;
     match channel {
         Channel::Telemetry => state.reading(name, &Reading::parse(payload)?, now),
-        Channel::Status => state.connection(name, ConnectionStatus::parse(payload)?),
+        Channel::Status => state.connection(name, ConnectionStatus::parse(payload)?, message.retain, now),
         Channel::Certificate => state.acknowledged(name, CertificateAcknowledgement::parse(payload)?),
     }
     Ok(())
@@ -173,7 +174,7 @@ mod tests {
             };
             receive(&mut state, &message, now);
         }
-        serde_json::to_value(state.snapshot(String::new(), now)).unwrap()
+        serde_json::to_value(state.snapshot(String::new(), "", now)).unwrap()
     }
 
     #[test]

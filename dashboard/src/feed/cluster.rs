@@ -73,17 +73,25 @@ async fn follow_kind<K: Watched>(
     let mut listed = Vec::new();
     // The watcher never ends; it recovers by itself.
     while let Some(event) = events.next().await {
+        let now = Timestamp::now();
         match event {
-            Ok(Event::Init) => listed.clear(),
-            Ok(Event::InitApply(object)) => listed.push(holder(&object)),
-            Ok(Event::InitDone) => live.with(|state| state.holders_listed(kind, std::mem::take(&mut listed))),
-            Ok(Event::Apply(object)) => live.with(|state| state.holder_applied(holder(&object))),
-            Ok(Event::Delete(object)) => {
-                let id = HolderId::new(kind, object.meta().name.clone().unwrap_or_default());
-                live.with(|state| state.holder_deleted(&id));
-            }
+            Ok(event) => live.with(|state| {
+                state.followed(kind, Ok(()), now);
+                match event {
+                    Event::Init => listed.clear(),
+                    Event::InitApply(object) => listed.push(holder(&object)),
+                    Event::InitDone => state.holders_listed(kind, std::mem::take(&mut listed)),
+                    Event::Apply(object) => state.holder_applied(holder(&object)),
+                    Event::Delete(object) => {
+                        let name = object.meta().name.clone().unwrap_or_default();
+                        state.holder_deleted(&HolderId::new(kind, name));
+                    }
+                }
+            }),
             Err(error) => {
                 tracing::warn!(kind = kind.as_str(), %error, "the watch is interrupted and starts again");
+                let problem = watch_problem(&K::kind(&()), &K::plural(&()), namespace, &error);
+                live.with(|state| state.followed(kind, Err(problem), now));
             }
         }
     }
@@ -105,12 +113,7 @@ async fn follow_events(live: &Live, client: &Client, namespace: &str) {
             }
             Err(error) => {
                 tracing::warn!(%error, "events are not followed, which is tried again");
-                let problem = match error {
-                    watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) => {
-                        problem("Event", "events", namespace, &error)
-                    }
-                    other => other.to_string(),
-                };
+                let problem = watch_problem("Event", "events", namespace, &error);
                 live.with(|state| state.events_readable(Some(problem)));
             }
         }
@@ -130,10 +133,7 @@ async fn probe(live: &Live, client: &Client, namespace: &str) {
             readable::<IotDevice>(client, namespace),
         );
         let now = Timestamp::now();
-        live.with(|state| match result {
-            Ok(_) => state.source_up(SourceName::Api, now),
-            Err(problem) => state.source_down(SourceName::Api, problem, now),
-        });
+        live.with(|state| state.probed(result.map(drop), now));
     }
 }
 
@@ -147,6 +147,16 @@ async fn readable<K: Watched>(client: &Client, namespace: &str) -> Result<(), St
     }
 }
 
+/// The same of a watch.
+fn watch_problem(kind: &str, plural: &str, namespace: &str, error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => problem(kind, plural, namespace, error),
+        other => format!("{plural} cannot be followed: {other}"),
+    }
+}
+
 /// What to do about it, as far as the error tells.
 fn problem(kind: &str, plural: &str, namespace: &str, error: &kube::Error) -> String {
     match error {
@@ -157,6 +167,9 @@ fn problem(kind: &str, plural: &str, namespace: &str, error: &kube::Error) -> St
             format!("the kind {kind} is not installed; `operator crds --apply` installs it")
         }
         kube::Error::Api(status) => status.message.clone(),
+        kube::Error::SerdeError(error) => {
+            format!("a {kind} cannot be understood ({error}): is the operator newer than this dashboard?")
+        }
         other => {
             let mut cause: &dyn std::error::Error = other;
             while let Some(deeper) = cause.source() {

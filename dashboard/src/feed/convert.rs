@@ -3,20 +3,22 @@
 use api::conditions::{DEGRADED, READY, RENEWAL_OVERDUE};
 use api::{CertificateHolder, CertificateSpec, HolderStatus};
 use k8s_openapi::api::core::v1::Event as KubeEvent;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition as KubeCondition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition as KubeCondition, MicroTime, Time};
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
 
 use crate::state::events::Event;
 use crate::state::holder::{
-    Barred, Broker, Certificate, Condition, Crl, DeviceSpec, Holder, HolderId, Kind, Loaded, Root, Rotation,
+    Barred, Broker, Certificate, Condition, Crl, DeviceSpec, Holder, HolderId, Kind, Loaded, LoadedCrl, Root,
+    Rotation,
 };
 
 /// A root: one certificate for each generation that is trusted.
 pub fn root_ca(object: &api::RootCA) -> Holder {
     let mut holder = named(object, Kind::RootCA);
     let spec = &object.spec;
-    holder.key_algorithm = word(&spec.key_algorithm);
+    let imported = spec.import_from.is_some();
+    holder.key_algorithm = (!imported).then(|| word(&spec.key_algorithm));
     let mut root =
         Root { subject: spec.subject.common_name.clone(), paused: spec.rotation.paused, ..Root::default() };
     if let Some(status) = &object.status {
@@ -34,6 +36,7 @@ pub fn root_ca(object: &api::RootCA) -> Holder {
                 fingerprint: one.fingerprint.clone(),
                 not_before: millis(&one.not_before),
                 not_after: millis(&one.not_after),
+                issued_at: (!imported).then(|| signed_at(&one.not_before)),
                 renewal_time: None,
                 generation: one.generation.into(),
                 generation_state: Some(word(&one.state)),
@@ -46,6 +49,7 @@ pub fn root_ca(object: &api::RootCA) -> Holder {
         root.crl = status.crl.as_ref().map(|crl| Crl {
             number: crl.number,
             this_update: millis(&crl.this_update),
+            signed_at: signed_at(&crl.this_update),
             next_update: millis(&crl.next_update),
             revoked: crl.revoked.into(),
         });
@@ -72,7 +76,11 @@ pub fn mqtt_broker(object: &api::MqttBroker) -> Holder {
         loaded: status.and_then(|status| status.loaded.as_ref()).map(|loaded| Loaded {
             serial_number: loaded.serial_number.clone(),
             roots: loaded.roots.clone(),
-            crl_numbers: loaded.crls.iter().map(|crl| crl.number).collect(),
+            crls: loaded
+                .crls
+                .iter()
+                .map(|crl| LoadedCrl { root: crl.root.clone(), number: crl.number })
+                .collect(),
             loaded_at: millis(&loaded.loaded_at),
         }),
     });
@@ -88,6 +96,9 @@ pub fn dashboard(object: &api::Dashboard) -> Holder {
 pub fn iot_device(object: &api::IotDevice) -> Holder {
     let mut holder = leaf(object, Kind::IotDevice);
     let spec = &object.spec;
+    if spec.csr.is_some() {
+        holder.key_algorithm = None;
+    }
     holder.device = Some(DeviceSpec {
         simulated: spec.thermometer.is_some(),
         interval: spec.thermometer.as_ref().map(|thermometer| thermometer.interval.into()),
@@ -97,9 +108,9 @@ pub fn iot_device(object: &api::IotDevice) -> Holder {
         csr: spec.csr.is_some(),
         barred: object.status.as_ref().and_then(|status| status.revocation.as_ref()).map(|steps| Barred {
             crl_number: steps.crl_number,
-            listed_at: steps.listed_at.as_ref().map(|time| time.0.as_millisecond()),
-            loaded_at: steps.loaded_at.as_ref().map(|time| time.0.as_millisecond()),
-            session_cut_at: steps.session_cut_at.as_ref().map(|time| time.0.as_millisecond()),
+            listed_at: steps.listed_at.as_ref().map(moment),
+            loaded_at: steps.loaded_at.as_ref().map(moment),
+            session_cut_at: steps.session_cut_at.as_ref().map(moment),
         }),
     });
     holder
@@ -111,14 +122,14 @@ pub fn event(event: &KubeEvent) -> Option<(HolderId, Event)> {
     let id = HolderId::new(kind, event.involved_object.name.clone()?);
     let series = event.series.as_ref();
     let times = [
-        series.and_then(|series| series.last_observed_time.as_ref()).map(|time| time.0),
-        event.last_timestamp.as_ref().map(|time| time.0),
-        event.event_time.as_ref().map(|time| time.0),
-        event.metadata.creation_timestamp.as_ref().map(|time| time.0),
+        series.and_then(|series| series.last_observed_time.as_ref()).map(moment),
+        event.last_timestamp.as_ref().map(millis),
+        event.event_time.as_ref().map(moment),
+        event.metadata.creation_timestamp.as_ref().map(millis),
     ];
     let event = Event {
         uid: event.metadata.uid.clone()?,
-        at: times.into_iter().flatten().next()?.as_millisecond(),
+        at: times.into_iter().flatten().next()?,
         warning: event.type_.as_deref() == Some("Warning"),
         reason: event.reason.clone().unwrap_or_default(),
         message: event.message.clone().unwrap_or_default(),
@@ -137,7 +148,7 @@ fn named<K: Resource<DynamicType = ()>>(object: &K, kind: Kind) -> Holder {
 fn leaf<K: Resource<DynamicType = ()> + CertificateHolder>(object: &K, kind: Kind) -> Holder {
     let mut holder = named(object, kind);
     let CertificateSpec { key_algorithm, dns_names, ip_addresses, uris, .. } = object.certificate_spec();
-    holder.key_algorithm = word(key_algorithm);
+    holder.key_algorithm = Some(word(key_algorithm));
     holder.alt_names = [dns_names, ip_addresses, uris].into_iter().flatten().cloned().collect();
     let Some(HolderStatus { state, certificate, superseded, conditions: all, .. }) = object.holder_status()
     else {
@@ -153,6 +164,7 @@ fn leaf<K: Resource<DynamicType = ()> + CertificateHolder>(object: &K, kind: Kin
             fingerprint: one.fingerprint.clone(),
             not_before: millis(&one.not_before),
             not_after: millis(&one.not_after),
+            issued_at: Some(signed_at(&one.not_before)),
             renewal_time: Some(millis(&one.renewal_time)),
             generation: one.root_generation.into(),
             generation_state: None,
@@ -182,6 +194,15 @@ fn conditions(holder: &mut Holder, conditions: &[KubeCondition]) {
 
 fn millis(time: &Time) -> i64 {
     time.0.as_millisecond()
+}
+
+fn moment(time: &MicroTime) -> i64 {
+    time.0.as_millisecond()
+}
+
+/// What this project signs is valid from a while before, for those whose clock is behind.
+fn signed_at(valid_from: &Time) -> i64 {
+    pki::signed_at(valid_from.0).as_millisecond()
 }
 
 /// The word that stands in the manifest for this value: what `kubectl get` shows, too.
@@ -221,8 +242,9 @@ mod tests {
         .unwrap();
         let holder = iot_device(&object);
         assert_eq!(holder.state.as_deref(), Some("Valid"));
-        assert_eq!(holder.key_algorithm, "EcdsaP256");
+        assert_eq!(holder.key_algorithm.as_deref(), Some("EcdsaP256"));
         assert_eq!(holder.certificates[0].generation, 2);
+        assert_eq!(holder.certificates[0].issued_at, Some(holder.certificates[0].not_before + 5 * 60_000));
         assert_eq!(holder.ready.unwrap().status, "True");
         assert_eq!(holder.device.unwrap().interval, Some(std::time::Duration::from_secs(2)));
     }

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{Site, csv, openapi};
+use super::{Site, assets, csv, openapi};
 use crate::state::holder::{HolderId, Kind};
 use crate::state::series::Window;
 use crate::state::wire::History;
@@ -23,7 +23,7 @@ pub(super) struct HistoryQuery {
 
 /// `GET /api/v1/state`
 pub(super) async fn state(State(site): State<Arc<Site>>) -> Response {
-    match site.live.snapshot(Timestamp::now()) {
+    match site.live.snapshot(assets::hash(), Timestamp::now()) {
         Ok(json) => as_json(json),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }

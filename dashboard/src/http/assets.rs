@@ -67,9 +67,14 @@ static HASH: LazyLock<String> = LazyLock::new(|| {
     })
 });
 
+/// The hash of them all.
+pub(super) fn hash() -> &'static str {
+    &HASH
+}
+
 /// Where the assets are now, without a slash at the end.
 pub(super) fn base() -> String {
-    format!("/assets/{}", *HASH)
+    format!("/assets/{}", hash())
 }
 
 /// `GET /assets/{hash}/{*path}`

@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 
 use crate::state::State;
-use crate::state::holder::{Holder, Kind};
 
 const HEADER: &str = "kind,name,generation,state,not_before,not_after,renewal_time,serial_number,fingerprint_sha256,\
                       serial_in_use,secret\r\n";
@@ -23,7 +22,7 @@ pub(super) fn certificates(state: &State) -> String {
                 certificate.renewal_time.map(moment).unwrap_or_default(),
                 certificate.serial_number.clone(),
                 certificate.fingerprint.clone(),
-                serial_in_use(state, holder),
+                state.serial_in_use(holder).unwrap_or_default().to_owned(),
                 certificate.secret_name.clone().unwrap_or_default(),
             ];
             text.push_str(&fields.map(|field| quoted(&field)).join(","));
@@ -31,20 +30,6 @@ pub(super) fn certificates(state: &State) -> String {
         }
     }
     text
-}
-
-/// The serial number that the holder was seen to use, as far as it was.
-fn serial_in_use(state: &State, holder: &Holder) -> String {
-    match holder.kind {
-        Kind::IotDevice => state.serial_in_use(&holder.name).map(str::to_owned),
-        Kind::MqttBroker => holder
-            .broker
-            .as_ref()
-            .and_then(|broker| broker.loaded.as_ref())
-            .map(|loaded| loaded.serial_number.clone()),
-        Kind::RootCA | Kind::Dashboard => None,
-    }
-    .unwrap_or_default()
 }
 
 fn moment(millis: i64) -> String {
@@ -60,7 +45,7 @@ fn quoted(field: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::holder::Certificate;
+    use crate::state::holder::{Certificate, Holder, Kind};
 
     #[test]
     fn a_spreadsheet_gets_a_line_for_each_certificate() {

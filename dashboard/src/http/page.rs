@@ -27,6 +27,7 @@ pub(super) async fn page(uri: Uri, headers: HeaderMap) -> Response {
         .replace("{{theme}}", theme)
         .replace("{{screen}}", &preloads(uri.path()))
         .replace("{{assets}}", &assets::base())
+        .replace("{{hash}}", assets::hash())
         .replace("{{noscript}}", language.noscript());
     let headers: [(HeaderName, &str); 3] = [
         (CONTENT_TYPE, "text/html; charset=utf-8"),

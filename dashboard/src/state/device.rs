@@ -16,7 +16,7 @@ pub struct Device {
     /// Readings and sparkline.
     pub series: Series,
     interval: Interval,
-    connection: Option<ConnectionStatus>,
+    connection: Option<Connection>,
     acknowledgement: Option<CertificateAcknowledgement>,
     addresses: VecDeque<SeenAt>,
     lost: u64,
@@ -36,11 +36,20 @@ struct Latest {
     seq: u64,
 }
 
+/// What was said of its session, and since when it is so, as far as that is known.
+#[derive(Clone, Copy, Debug)]
+struct Connection {
+    said: ConnectionStatus,
+    since: Option<Timestamp>,
+}
+
 /// How long a device waits between readings: what its resource says, or what is seen.
 #[derive(Debug, Default)]
 struct Interval {
     asked: Option<Duration>,
     seen_ms: Option<f64>,
+    /// A pause that is much longer than what is known, and counts when the next one is so too.
+    pause_ms: Option<f64>,
     /// What the tabs were told last, so that a small drift is no news.
     told_ms: i64,
 }
@@ -64,9 +73,11 @@ const STALE_INTERVALS: f64 = 3.0;
 const STALE_MIN_MS: f64 = 3_000.0;
 /// Before anything is known of a device's interval.
 const STALE_UNKNOWN_MS: f64 = 180_000.0;
-/// A timestamp further in the future than this is the device's clock being wrong.
-const FUTURE_MS: i64 = 60_000;
-/// A timestamp older than this is too, since nothing is queued for longer.
+/// A pause this many times as long as the interval is a device that was away, not another interval.
+const PAUSE: f64 = 3.0;
+/// A timestamp that is older than this came out of a queue, or of a clock that is wrong.
+const LATE_MS: i64 = 60_000;
+/// Nothing is queued for longer than this.
 const PAST_MS: i64 = 24 * 60 * 60_000;
 
 // === impl Device ===
@@ -92,7 +103,7 @@ impl Device {
                 }
             }
         }
-        let at = plausible(reading.ts, now);
+        let at = measured_at(reading.ts, now, self.latest);
         let celsius = reading.celsius as f32;
         self.latest = Some(Latest { at, sent: reading.ts, received: now, celsius, seq: reading.seq });
         self.series.push(at, celsius);
@@ -104,9 +115,15 @@ impl Device {
         self.deaf = true;
     }
 
-    /// Takes what the device, or the broker in its name, says of its session.
-    pub fn connection(&mut self, status: ConnectionStatus) -> Changed {
-        if self.connection.replace(status) == Some(status) { Changed::Nothing } else { Changed::Device }
+    /// Takes what the device, or the broker in its name, says of its session at `now`, or has said some time before when it was
+    /// `retained`: then only an opened session tells since when, for a last will bears the time at which the session began.
+    pub fn connection(&mut self, said: ConnectionStatus, retained: bool, now: Timestamp) -> Changed {
+        if self.connection.is_some_and(|known| known.said == said) {
+            return Changed::Nothing;
+        }
+        let opened = (said.state == ConnectionState::Online && said.ts <= now).then_some(said.ts);
+        self.connection = Some(Connection { said, since: if retained { opened } else { Some(now) } });
+        Changed::Device
     }
 
     /// Takes the certificate that the device says it uses.
@@ -139,7 +156,9 @@ impl Device {
 
     /// Takes the interval that the device's resource asks for.
     pub fn asked_interval(&mut self, interval: Option<Duration>) {
-        self.interval.asked = interval;
+        if self.interval.asked != interval {
+            self.interval = Interval { asked: interval, ..Interval::default() };
+        }
     }
 
     /// Whether it has ever said a temperature.
@@ -159,7 +178,7 @@ impl Device {
 
     /// Connected and fresh, connected and silent, gone, or never heard.
     pub fn presence(&self, now: Timestamp) -> Presence {
-        let offline = self.connection.is_some_and(|status| status.state == ConnectionState::Offline);
+        let offline = self.connection.is_some_and(|known| known.said.state == ConnectionState::Offline);
         match self.latest {
             _ if offline => Presence::Offline,
             None => Presence::Waiting,
@@ -185,9 +204,10 @@ impl Device {
             latest: self.latest(),
             stale_after: self.interval.stale_after_ms(),
             interval: self.interval.ms(),
-            connection: self
-                .connection
-                .map(|status| wire::Connection { state: status.state, since: status.ts.as_millisecond() }),
+            connection: self.connection.map(|Connection { said, since }| wire::Connection {
+                state: said.state,
+                since: since.map(Timestamp::as_millisecond),
+            }),
             in_use: self.acknowledgement.as_ref().map(|acknowledgement| wire::InUse {
                 serial_number: &acknowledgement.serial_number,
                 not_after: acknowledgement.not_after.as_millisecond(),
@@ -218,10 +238,20 @@ pub enum Presence {
     Waiting,
 }
 
-/// When the reading was taken: what the device says, unless its clock cannot be right.
-fn plausible(sent: Timestamp, received: Timestamp) -> Timestamp {
-    let ahead = sent.as_millisecond() - received.as_millisecond();
-    if (-PAST_MS..=FUTURE_MS).contains(&ahead) { sent } else { received }
+/// When the reading was taken: what the device says, unless its clock cannot be right: it is ahead, or behind by the same as
+/// with the reading before. What comes out of a queue comes faster than it was taken.
+fn measured_at(sent: Timestamp, received: Timestamp, before: Option<Latest>) -> Timestamp {
+    let behind = received.as_millisecond() - sent.as_millisecond();
+    let in_step = before.is_some_and(|before| {
+        let taken = sent.as_millisecond() - before.sent.as_millisecond();
+        let came = received.as_millisecond() - before.received.as_millisecond();
+        came * 2 >= taken
+    });
+    match behind {
+        ..0 | PAST_MS.. => received,
+        LATE_MS.. if in_step => received,
+        _ => sent,
+    }
 }
 
 // === impl Interval ===
@@ -234,20 +264,32 @@ impl Interval {
         if !(1.0..=PAST_MS as f64).contains(&sample) {
             return;
         }
-        self.seen_ms = Some(self.seen_ms.map_or(sample, |seen| seen * 0.7 + sample * 0.3));
+        let pause = self.known_ms().is_some_and(|known| sample > known * PAUSE);
+        self.seen_ms = match (self.pause_ms.take(), self.seen_ms) {
+            (None, seen) if pause => {
+                self.pause_ms = Some(sample);
+                seen
+            }
+            (None, Some(seen)) => Some(seen * 0.7 + sample * 0.3),
+            (Some(_), Some(seen)) if !pause => Some(seen * 0.7 + sample * 0.3),
+            _ => Some(sample),
+        };
+    }
+
+    /// Milliseconds between readings: as seen, or else as asked for.
+    fn known_ms(&self) -> Option<f64> {
+        self.seen_ms.or(self.asked.map(|asked| asked.as_secs_f64() * 1_000.0))
     }
 
     /// Milliseconds between readings, if anything is known.
     #[allow(clippy::cast_possible_truncation)] // bounded by a day
     fn ms(&self) -> Option<i64> {
-        let asked = self.asked.map(|asked| asked.as_secs_f64() * 1_000.0);
-        self.seen_ms.or(asked).map(|ms| ms.round() as i64)
+        self.known_ms().map(|ms| ms.round() as i64)
     }
 
     #[allow(clippy::cast_possible_truncation)] // bounded by three days
     fn stale_after_ms(&self) -> i64 {
-        let asked = self.asked.map(|asked| asked.as_secs_f64() * 1_000.0);
-        match self.seen_ms.or(asked) {
+        match self.known_ms() {
             Some(ms) => (ms * STALE_INTERVALS).max(STALE_MIN_MS) as i64,
             None => STALE_UNKNOWN_MS as i64,
         }
@@ -363,11 +405,61 @@ mod tests {
     #[test]
     fn offline_says_so_whatever_the_last_reading() {
         let mut device = device(10, 5_000);
-        assert_eq!(device.connection(ConnectionStatus::offline(at(45_100))), Changed::Device);
+        let offline = ConnectionStatus::offline(at(45_100));
+        assert_eq!(device.connection(offline, false, at(45_110)), Changed::Device);
         assert_eq!(device.presence(at(45_200)), Presence::Offline);
-        assert_eq!(device.connection(ConnectionStatus::offline(at(45_100))), Changed::Nothing);
-        device.connection(ConnectionStatus::online(at(46_000)));
+        assert_eq!(device.connection(offline, true, at(45_300)), Changed::Nothing);
+        device.connection(ConnectionStatus::online(at(46_000)), false, at(46_010));
         assert_eq!(device.presence(at(46_000)), Presence::Online);
+    }
+
+    #[test]
+    fn since_when_it_is_offline_is_known_to_who_heard_it() {
+        let since = |said, retained| {
+            let mut device = Device::default();
+            device.connection(said, retained, at(90_000));
+            device.view("a", true, None).connection.unwrap().since
+        };
+        // a last will bears the time at which the session began
+        let (will, opened) = (ConnectionStatus::offline(at(0)), ConnectionStatus::online(at(0)));
+        assert_eq!(since(will, false), Some(at(90_000).as_millisecond()));
+        assert_eq!(since(will, true), None);
+        assert_eq!(since(opened, true), Some(at(0).as_millisecond()));
+        assert_eq!(since(ConnectionStatus::online(at(99_000)), true), None, "its clock is ahead");
+    }
+
+    #[test]
+    fn one_long_pause_is_not_another_interval_and_two_are() {
+        const NIGHT: i64 = 8 * 60 * 60_000;
+        let mut device = device(10, 5_000);
+        let mut now = 45_000 + NIGHT;
+        device.reading(&Reading::new(at(now), 10, 20.0), at(now));
+        assert_eq!(device.presence(at(now + 15_001)), Presence::Stale);
+        for number in 11..13 {
+            now += 60_000;
+            device.reading(&Reading::new(at(now), number, 20.0), at(now));
+        }
+        assert_eq!(device.view("a", true, None).interval, Some(60_000));
+    }
+
+    #[test]
+    fn another_interval_that_is_asked_for_counts_at_once() {
+        let mut device = device(10, 5_000);
+        device.asked_interval(Some(Duration::from_mins(1)));
+        assert_eq!(device.view("a", true, None).interval, Some(60_000));
+    }
+
+    #[test]
+    fn a_device_with_a_slow_clock_is_charted_when_it_was_heard() {
+        let mut device = Device::default();
+        for number in 0..3 {
+            let now = i64::try_from(number).unwrap() * 5_000;
+            device.reading(&Reading::new(at(now - 360_000), number, 20.0), at(now));
+        }
+        assert_eq!(device.view("a", true, None).latest.unwrap().0, at(10_000).as_millisecond());
+        // nor is anything charted in the future
+        device.reading(&Reading::new(at(45_000), 3, 20.0), at(15_000));
+        assert_eq!(device.view("a", true, None).latest.unwrap().0, at(15_000).as_millisecond());
     }
 
     #[test]

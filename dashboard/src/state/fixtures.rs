@@ -25,5 +25,5 @@ pub(super) fn changes(state: &mut State, now: Timestamp) -> Value {
 }
 
 pub(super) fn snapshot(state: &State, now: Timestamp) -> Value {
-    serde_json::to_value(state.snapshot("e".into(), now)).unwrap()
+    serde_json::to_value(state.snapshot("e".into(), "a", now)).unwrap()
 }

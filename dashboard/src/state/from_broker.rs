@@ -9,7 +9,6 @@ use link::wire::{CertificateAcknowledgement, ConnectionStatus, Reading};
 use super::device::{Changed, Device};
 use super::holder::{Holder, HolderId, Kind};
 use super::log::{self, Message};
-use super::source::Health;
 use super::wire::{BrokerFacts, Handshake, OwnCertificate};
 use super::{MAX_DEVICES, State};
 
@@ -32,8 +31,8 @@ impl State {
     }
 
     /// What device `name`, or the broker in its name, says of its session.
-    pub fn connection(&mut self, name: &str, status: ConnectionStatus) {
-        self.heard(name, |device| device.connection(status));
+    pub fn connection(&mut self, name: &str, status: ConnectionStatus, retained: bool, now: Timestamp) {
+        self.heard(name, |device| device.connection(status, retained, now));
     }
 
     /// The certificate that device `name` says it uses.
@@ -66,11 +65,7 @@ impl State {
 
     /// Whether the broker's certificate has to be looked at, see [`super::served`].
     pub fn handshake_due(&self, now: Timestamp) -> bool {
-        let broker = &self.sources.broker;
-        if broker.health != Health::Up {
-            return false;
-        }
-        self.handshake.due(&wanted(&self.holders), broker.since, now.as_millisecond())
+        self.handshake.due(&wanted(&self.holders), self.sources.broker.since, now.as_millisecond())
     }
 
     /// The broker's certificate was seen.
@@ -134,10 +129,8 @@ mod tests {
     }
 
     #[test]
-    fn the_brokers_certificate_is_looked_at_while_there_is_a_session() {
+    fn the_brokers_certificate_is_looked_at_also_while_there_is_no_session() {
         let mut state = state();
-        assert!(!state.handshake_due(at(0)));
-        state.source_up(SourceName::Broker, at(0));
         assert!(state.handshake_due(at(0)));
         let seen = Handshake {
             endpoint: "mqttbroker-m.default.svc.cluster.local:8883".into(),
@@ -152,6 +145,10 @@ mod tests {
         let told = changes(&mut state, at(1_000));
         assert_eq!(told["handshake"]["serialNumber"], "0a");
         assert_eq!(snapshot(&state, at(1_000))["handshake"]["serialNumber"], "0a");
+        // a broker that nobody believes any more has no session with this dashboard either
+        state.source_up(SourceName::Broker, at(11_000));
+        state.source_down(SourceName::Broker, "unknown root", at(12_000));
+        assert!(state.handshake_due(at(12_000)));
     }
 
     #[test]
@@ -180,7 +177,7 @@ mod tests {
     #[test]
     fn a_device_nobody_registered_is_shown_when_it_talks_and_not_for_what_the_broker_kept() {
         let mut state = state();
-        state.connection("gone", ConnectionStatus::offline(at(0)));
+        state.connection("gone", ConnectionStatus::offline(at(0)), true, at(0));
         assert_eq!(snapshot(&state, at(1))["devices"], json!([]));
         state.reading("gone", &Reading::new(at(1), 0, 20.0), at(1));
         assert_eq!(snapshot(&state, at(2))["devices"][0]["registered"], false);

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::device::Device;
 use super::events::Event;
 use super::holder::{Holder, HolderId, Kind};
-use super::{FORGET_AFTER_MS, MAX_DEVICES, State};
+use super::{FORGET_AFTER_MS, MAX_DEVICES, SourceName, State};
 
 impl State {
     /// A resource is new or changed.
@@ -45,6 +45,28 @@ impl State {
         }
         for holder in holders {
             self.holder_applied(holder);
+        }
+        self.watches.listed(kind);
+    }
+
+    /// The watch of `kind` works, or has failed because of `problem` and starts again.
+    pub fn followed(&mut self, kind: Kind, outcome: Result<(), String>, now: Timestamp) {
+        match outcome {
+            Ok(()) => self.watches.works(kind),
+            Err(problem) => self.watches.failed(kind, problem, now.as_millisecond()),
+        }
+    }
+
+    /// The API server was asked whether the kinds can be read. That alone does not make what is shown complete and current.
+    pub fn probed(&mut self, outcome: Result<(), String>, now: Timestamp) {
+        if outcome.is_err() {
+            self.watches.excused();
+        }
+        let problem = outcome.err().or_else(|| self.watches.problem(now.as_millisecond()));
+        match problem {
+            Some(problem) => self.source_down(SourceName::Api, problem, now),
+            None if self.watches.complete() => self.source_up(SourceName::Api, now),
+            None => {}
         }
     }
 
@@ -108,6 +130,7 @@ mod tests {
 
     use super::*;
     use crate::state::fixtures::{at, changes, device, snapshot, state};
+    use crate::state::source::Health;
 
     #[test]
     fn a_deleted_device_leaves_the_page() {
@@ -134,6 +157,26 @@ mod tests {
         assert_eq!(frame["removedHolders"], json!(["IotDevice/a"]));
         assert_eq!(frame["holders"].as_array().unwrap().len(), 1, "b did not change: {frame}");
         assert_eq!(state.holders().count(), 3);
+    }
+
+    #[test]
+    fn the_cluster_answers_when_all_of_it_was_read_and_is_followed() {
+        let mut state = state();
+        let health = |state: &mut State, millis| {
+            state.probed(Ok(()), at(millis));
+            (state.sources().api.health, state.sources().api.ever_up)
+        };
+        assert_eq!(health(&mut state, 1), (Health::Connecting, false));
+        for kind in Kind::ALL {
+            state.holders_listed(kind, Vec::new());
+        }
+        assert_eq!(health(&mut state, 2), (Health::Up, true));
+        for millis in [3, 4] {
+            state.followed(Kind::IotDevice, Err("unknown word".into()), at(millis));
+        }
+        assert_eq!(health(&mut state, 5), (Health::Down, true));
+        state.followed(Kind::IotDevice, Ok(()), at(6));
+        assert_eq!(health(&mut state, 7), (Health::Up, true));
     }
 
     #[test]

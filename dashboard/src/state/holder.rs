@@ -54,8 +54,8 @@ pub struct Holder {
     /// Names and addresses asked for beyond its own name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub alt_names: Vec<String>,
-    /// The key's algorithm.
-    pub key_algorithm: String,
+    /// The key's algorithm, where the resource decides it: not for a device with a signing request, nor an imported root.
+    pub key_algorithm: Option<String>,
     /// Only where it applies to the kind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root: Option<Root>,
@@ -79,6 +79,8 @@ pub struct Certificate {
     pub not_before: i64,
     /// Valid until.
     pub not_after: i64,
+    /// When it was signed, which is later than `notBefore`; not known of an imported root.
+    pub issued_at: Option<i64>,
     /// When it will be replaced; roots: when the rotation begins, if that is known.
     pub renewal_time: Option<i64>,
     /// A root's own generation, or that of the root that signed it.
@@ -127,8 +129,10 @@ pub struct Root {
 pub struct Crl {
     /// `CRLNumber`.
     pub number: i64,
-    /// Signed at.
+    /// Valid from.
     pub this_update: i64,
+    /// When it was signed, which is later.
+    pub signed_at: i64,
     /// Worthless after.
     pub next_update: i64,
     /// Entries.
@@ -173,10 +177,19 @@ pub struct Loaded {
     pub serial_number: String,
     /// Fingerprints of the roots that it trusts.
     pub roots: Vec<String>,
-    /// Revocation list numbers, in the order of the roots that signed them.
-    pub crl_numbers: Vec<i64>,
+    /// Its revocation lists, one of each root.
+    pub crls: Vec<LoadedCrl>,
     /// Since when.
     pub loaded_at: i64,
+}
+
+/// See [`Loaded::crls`].
+#[derive(Clone, Debug, Default, PartialEq, JsonSchema, Serialize)]
+pub struct LoadedCrl {
+    /// Fingerprint of the root that signed it.
+    pub root: String,
+    /// Its number.
+    pub number: i64,
 }
 
 /// What only a device has.
@@ -219,11 +232,12 @@ pub struct Barred {
 // === impl Kind ===
 
 impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::RootCA, Self::MqttBroker, Self::Dashboard, Self::IotDevice];
+
     /// Reads what stands in manifests.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::RootCA, Self::MqttBroker, Self::Dashboard, Self::IotDevice]
-            .into_iter()
-            .find(|kind| kind.as_str() == text)
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
     }
 
     /// As in manifests.
@@ -269,7 +283,7 @@ impl Holder {
             certificates: Vec::new(),
             superseded: 0,
             alt_names: Vec::new(),
-            key_algorithm: String::new(),
+            key_algorithm: None,
             root: None,
             broker: None,
             device: None,

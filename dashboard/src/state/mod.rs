@@ -9,6 +9,7 @@
 //! - [`served`]: when to look which certificate the broker presents, and what was seen
 //! - [`log`]: the newest MQTT messages and broker events
 //! - [`rate`]: messages a second
+//! - [`watches`]: whether what is shown of the cluster is all there is
 //! - [`source`]: whether cluster and broker still answer
 //! - [`replay`]: the frames that tabs get, kept for those who come back
 //! - [`wire`]: the JSON of all this
@@ -25,6 +26,7 @@ pub mod series;
 mod served;
 pub mod source;
 mod to_tabs;
+mod watches;
 pub mod wire;
 
 #[cfg(test)]
@@ -42,8 +44,9 @@ use log::Log;
 use rate::Rate;
 use series::Window;
 use served::Looks;
-use source::{Source, Sources};
+use source::{Health, Source, Sources};
 use to_tabs::Dirty;
+use watches::Watches;
 use wire::{BrokerFacts, HistoryPoint, OwnCertificate};
 
 /// All of it.
@@ -52,6 +55,7 @@ pub struct State {
     namespace: String,
     devices: BTreeMap<Arc<str>, Device>,
     holders: BTreeMap<HolderId, Holder>,
+    watches: Watches,
     events: Events,
     log: Log,
     rate: Rate,
@@ -86,6 +90,7 @@ impl State {
             namespace: namespace.into(),
             devices: BTreeMap::new(),
             holders: BTreeMap::new(),
+            watches: Watches::default(),
             events: Events::default(),
             log: Log::default(),
             rate: Rate::default(),
@@ -140,9 +145,25 @@ impl State {
         self.holders.values()
     }
 
-    /// Serial number that device `name` says it uses.
-    pub fn serial_in_use(&self, name: &str) -> Option<&str> {
-        self.devices.get(name)?.serial_in_use()
+    /// Serial number of the certificate that `holder` was seen to use: what a device acknowledged, what a broker presented in a
+    /// handshake or its sidecar proved, what this dashboard presents itself.
+    pub fn serial_in_use<'a>(&'a self, holder: &'a Holder) -> Option<&'a str> {
+        match holder.kind {
+            Kind::RootCA => None,
+            Kind::IotDevice => self.devices.get(&*holder.name)?.serial_in_use(),
+            Kind::Dashboard => {
+                let own = self.own_certificate.as_ref()?;
+                let connected = self.sources.broker.health == Health::Up;
+                (connected && own.name == format!("{}.dashboard", holder.name)).then_some(&own.serial_number)
+            }
+            Kind::MqttBroker => {
+                let broker = holder.broker.as_ref()?;
+                let seen =
+                    self.handshake.seen().filter(|seen| broker.endpoint.as_ref() == Some(&seen.endpoint));
+                let proved = broker.loaded.as_ref().map(|loaded| &loaded.serial_number);
+                seen.map(|seen| &seen.serial_number).or(proved).map(String::as_str)
+            }
+        }
     }
 
     /// How many devices are in each presence.

@@ -1,10 +1,10 @@
-//! How many messages come: now, and over the last five minutes.
+//! How many messages come.
 
 use std::collections::VecDeque;
 
 use jiff::Timestamp;
 
-/// Counts messages in slots of five seconds, sixty of them.
+/// Counts messages in slots of five seconds.
 #[derive(Debug, Default)]
 pub struct Rate {
     slots: VecDeque<(i64, u32)>,
@@ -13,7 +13,8 @@ pub struct Rate {
 
 const SLOT_MS: i64 = 5_000;
 const SLOT_SECONDS: f64 = 5.0;
-const SLOTS: i64 = 60;
+/// Two whole ones and the one that fills.
+const SLOTS: i64 = 3;
 
 impl Rate {
     /// Counts one message.
@@ -41,19 +42,6 @@ impl Rate {
             self.slots.iter().filter(|(at, _)| (slot - 2..slot).contains(at)).map(|(_, count)| count).sum();
         f64::from(recent) / (2.0 * SLOT_SECONDS)
     }
-
-    /// Messages a second in each of the last sixty whole slots, the newest last.
-    pub fn history(&self, now: Timestamp) -> Vec<f64> {
-        let slot = now.as_millisecond().div_euclid(SLOT_MS);
-        let mut history = vec![0.0; usize::try_from(SLOTS).unwrap_or_default()];
-        for (at, count) in &self.slots {
-            let index = usize::try_from(at - slot + SLOTS);
-            if let Some(value) = index.ok().and_then(|index| history.get_mut(index)) {
-                *value = f64::from(*count) / SLOT_SECONDS;
-            }
-        }
-        history
-    }
 }
 
 #[cfg(test)]
@@ -75,17 +63,6 @@ mod tests {
         assert!((rate.per_second(at(60_000)) - 4.0).abs() < 1e-9);
         assert!(rate.per_second(at(75_000)).abs() < 1e-9);
         assert_eq!(rate.total(), 240);
-    }
-
-    #[test]
-    fn the_history_is_five_minutes_whatever_the_uptime() {
-        let mut rate = Rate::default();
-        for second in 0..3_600 {
-            rate.count(at(second * 1_000));
-        }
-        assert!(rate.slots.len() <= 60);
-        let history = rate.history(at(3_600_000));
-        assert_eq!(history.len(), 60);
-        assert!(history[1..].iter().all(|value| (value - 1.0).abs() < 1e-9), "{history:?}");
+        assert_eq!(rate.slots.len(), 3, "no more is kept than is needed");
     }
 }

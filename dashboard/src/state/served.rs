@@ -25,8 +25,8 @@ impl Looks {
         self.seen.as_ref()
     }
 
-    /// Whether to look at `now`: `wanted` are the serial numbers of the brokers' Secrets, `connected` is since when there is
-    /// a session.
+    /// Whether to look at `now`: `wanted` are the serial numbers of the brokers' Secrets, `connected` is since when there is a
+    /// session, or none.
     pub(super) fn due(&self, wanted: &[&str], connected: i64, now: i64) -> bool {
         let Some(tried) = self.tried.filter(|tried| *tried >= connected) else { return true };
         let right = self.seen.as_ref().is_some_and(|seen| wanted.contains(&&*seen.serial_number));

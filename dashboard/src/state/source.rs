@@ -22,6 +22,9 @@ pub struct Source {
     pub since: i64,
     /// What is wrong, for people.
     pub problem: Option<String>,
+    /// Whether it has ever answered: what is not there is not known before.
+    #[serde(rename = "everUp")]
+    pub ever_up: bool,
 }
 
 /// How a source is.
@@ -41,7 +44,8 @@ pub enum Health {
 impl Sources {
     /// Nothing known yet.
     pub fn new(now: Timestamp) -> Self {
-        let source = Source { health: Health::Connecting, since: now.as_millisecond(), problem: None };
+        let source =
+            Source { health: Health::Connecting, since: now.as_millisecond(), problem: None, ever_up: false };
         Self { api: source.clone(), broker: source }
     }
 }
@@ -66,6 +70,7 @@ impl Source {
         if self.health != health {
             self.since = now.as_millisecond();
         }
+        self.ever_up |= health == Health::Up;
         self.health = health;
         self.problem = problem;
         true
@@ -86,6 +91,6 @@ mod tests {
         assert!(source.down("timed out".into(), at(9)));
         assert_eq!((source.health, source.since), (Health::Down, 3_000));
         assert!(source.up(at(10)));
-        assert_eq!((source.since, source.problem), (10_000, None));
+        assert_eq!((source.since, source.problem, source.ever_up), (10_000, None, true));
     }
 }

@@ -30,18 +30,18 @@ const RATE_EVERY_MS: i64 = 1_000;
 
 impl State {
     /// Everything, for a tab that starts; it then follows the stream from `event` on.
-    pub fn snapshot(&self, event: String, now: Timestamp) -> Snapshot<'_> {
+    pub fn snapshot<'a>(&'a self, event: String, assets: &'a str, now: Timestamp) -> Snapshot<'a> {
         Snapshot {
             event,
             now: now.as_millisecond(),
             version: env!("CARGO_PKG_VERSION"),
+            assets,
             namespace: &self.namespace,
             sources: &self.sources,
             holders: self.holders.values().collect(),
             devices: self.shown().map(|(name, device)| self.view(name, device, Some(now))).collect(),
             log: self.log.newest(SNAPSHOT_LINES),
             rate: self.rate_now(now),
-            rate_history: self.rate.history(now),
             broker: &self.broker,
             own_certificate: self.own_certificate.as_ref(),
             handshake: self.handshake.seen(),

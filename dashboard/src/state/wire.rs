@@ -18,6 +18,8 @@ pub struct Snapshot<'a> {
     pub now: i64,
     /// Version of the dashboard.
     pub version: &'static str,
+    /// Hash of the page's files: a page of another one is of another server.
+    pub assets: &'a str,
     /// The namespace that is shown.
     pub namespace: &'a str,
     /// Where this comes from, and whether it still does.
@@ -30,8 +32,6 @@ pub struct Snapshot<'a> {
     pub log: Vec<&'a LogLine>,
     /// Message counts.
     pub rate: Rate,
-    /// Messages a second in each of the last sixty slots of five seconds.
-    pub rate_history: Vec<f64>,
     /// What the broker says of itself.
     pub broker: &'a BrokerFacts,
     /// The certificate that the dashboard itself presents.
@@ -144,8 +144,8 @@ pub struct Connection {
     /// `online` or `offline`.
     #[schemars(with = "OnlineOrOffline")]
     pub state: ConnectionState,
-    /// When that was said.
-    pub since: i64,
+    /// Since when, where that is known: of a session that ended before this dashboard was connected it is not.
+    pub since: Option<i64>,
 }
 
 /// The words of [`ConnectionState`], which knows nothing of this API.
