@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use api::{CertificateHolder as _, IotDevice, RootCA};
 use e2e::{
     Site, environment,
-    figures::{Figures, figures, time},
+    figures::{Figures, figures},
     observer::Observer,
     operator_pod, program,
     site::empty_site,
@@ -88,7 +88,6 @@ async fn recovered(site: &Site, figures: &mut Figures, what: &str) -> Result<()>
         RECOVERED_WITHIN,
         from.elapsed(),
     );
-    figures.note(format_args!("{what}: the same in words"), time(from.elapsed()));
     Ok(())
 }
 
