@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use api::{
     CertificateHolder as _, Dashboard, IotDevice, MqttBroker, RootCA,
     conditions::{READY, holds},
@@ -32,7 +32,6 @@ use tempfile::TempDir;
 use tokio::{
     net::TcpStream,
     sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard},
-    time::timeout,
 };
 
 use crate::{environment, evidence, handshake, identity::Identity, page::Page, patience, program};
@@ -113,12 +112,13 @@ pub async fn empty_site(test: &str, body: impl AsyncFnOnce(&Site) -> Result<()>)
 
     let params = DeleteParams::background();
     namespaces.delete(&namespace, &params).await.context("the namespace cannot be deleted")?;
-    let deleted = timeout(PATIENCE, await_condition(namespaces, &namespace, is_gone)).await;
-    outcome?;
-    deleted.map_err(|_| {
-        anyhow!("the namespace {namespace} still hangs {} s after its end", PATIENCE.as_secs())
-    })??;
-    Ok(())
+    let deleted =
+        patience::eventually(format_args!("the namespace {namespace} is gone"), PATIENCE, async || {
+            await_condition(namespaces.clone(), &namespace, is_gone).await?;
+            Ok(Some(()))
+        })
+        .await;
+    outcome.and(deleted)
 }
 
 /// Runs `test` beside the site that a user gets from `helm install` and the two samples. What it writes goes
@@ -310,8 +310,10 @@ impl Site {
             + 'static,
     {
         let holds = |object: Option<&K>| object.is_some_and(&condition);
-        if let Ok(found) = timeout(within, await_condition(self.api::<K>(), name, holds)).await {
-            return found?.context("a condition holds of nothing");
+        // a watch that breaks is begun again
+        let watch = async || Ok(await_condition(self.api::<K>(), name, holds).await?);
+        if let Ok(found) = patience::eventually(what, within, watch).await {
+            return Ok(found);
         }
         let last = match self.api::<K>().get_opt(name).await? {
             Some(object) => serde_json::to_value(object)?["status"].to_string(),
@@ -335,10 +337,11 @@ impl Site {
         let api = self.api::<K>();
         let uid = api.get(name).await?.uid().unwrap_or_default();
         api.delete(name, &DeleteParams::background()).await?;
-        timeout(PATIENCE, await_condition(api, name, is_deleted(&uid))).await.map_err(|_| {
-            anyhow!("{} {name} still hangs {} s after its end", K::kind(&()), PATIENCE.as_secs())
-        })??;
-        Ok(())
+        patience::eventually(format_args!("{} {name} is gone", K::kind(&())), PATIENCE, async || {
+            await_condition(api.clone(), name, is_deleted(&uid)).await?;
+            Ok(Some(()))
+        })
+        .await
     }
 
     /// A Secret's data.

@@ -202,15 +202,18 @@ impl<'a> Cluster<'a> {
     }
 
     fn wait_for_api(&self) -> Result<()> {
-        let until = Instant::now() + API_TIMEOUT;
+        self.eventually(API_TIMEOUT, &["get", "--raw", "/readyz", "--request-timeout=5s"])
+            .context("the API server does not answer")
+    }
+
+    /// Asks kubectl until it says yes.
+    pub(crate) fn eventually(&self, within: Duration, arguments: &[&str]) -> Result<()> {
+        let until = Instant::now() + within;
         loop {
-            let asked = self.kubectl().args(["get", "--raw", "/readyz", "--request-timeout=5s"]).run();
-            match asked {
-                Ok(()) => return Ok(()),
-                Err(error) if Instant::now() > until => {
-                    return Err(error.context("the API server does not answer"));
-                }
+            match self.kubectl().args(arguments).run() {
+                Err(error) if Instant::now() > until => return Err(error),
                 Err(_) => std::thread::sleep(Duration::from_millis(500)),
+                Ok(()) => return Ok(()),
             }
         }
     }

@@ -135,7 +135,7 @@ pub(crate) fn put_images(tools: &Tools, cluster: &Cluster<'_>, target: &Target) 
 }
 
 /// The page's address on this machine, once it answers.
-fn page(port: u16) -> Result<String> {
+pub(crate) fn page(port: u16) -> Result<String> {
     let url = format!("http://localhost:{port}");
     let until = Instant::now() + PAGE_TIMEOUT;
     loop {

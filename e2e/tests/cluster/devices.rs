@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use api::{Dashboard, IotDevice, MqttBroker, RootCA};
-use e2e::{Site, environment::measured, patience::eventually, site};
+use e2e::{Site, environment::measured, patience::eventually, site, site::PATIENCE};
 use jiff::Timestamp;
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -90,7 +90,7 @@ async fn told_since(site: &Site, from: Instant, tells: impl Fn(&str) -> bool) ->
         event.event_time.as_ref().is_some_and(|time| time.0 >= earliest)
             && event.note.as_deref().is_some_and(&tells)
     };
-    eventually("an Event tells of it", SOON, async || {
+    eventually("an Event tells of it", PATIENCE, async || {
         let events = site.api::<Event>().list(&ListParams::default()).await?;
         Ok(events.items.iter().any(is_it).then_some(()))
     })
@@ -156,7 +156,7 @@ async fn a_workload_that_somebody_changed_is_put_right() -> Result<()> {
         site.apply::<MqttBroker>("mosquitto", json!({})).await?;
         site.apply::<IotDevice>("door", json!({"thermometer": {}})).await?;
         site.ready::<IotDevice>("door").await?;
-        eventually("its Deployment is there", SOON, async || {
+        eventually("its Deployment is there", PATIENCE, async || {
             site.api::<Deployment>().get_opt("iotdevice-door").await.map_err(anyhow::Error::from)
         })
         .await?;
@@ -234,7 +234,7 @@ async fn what_somebody_else_has_made_stays_as_it_is_and_is_named() -> Result<()>
                 degraded.reason == "NameTaken" && degraded.message.contains("Deployment iotdevice-boiler")
             })
         };
-        site.wait("boiler", SOON, "told that its Deployment is somebody else's", is_told).await?;
+        site.wait("boiler", PATIENCE, "told that its Deployment is somebody else's", is_told).await?;
         site.ready::<IotDevice>("boiler").await?;
         // Kubernetes' own controller reports on it; what it is made of stays as it was
         let now = site.api::<Deployment>().get("iotdevice-boiler").await?;

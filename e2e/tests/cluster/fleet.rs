@@ -61,8 +61,8 @@ async fn a_third_device_is_ready_within_2_s_and_its_first_reading_is_on_the_page
         let address = site.broker_address("mosquitto").await?;
         let mut subscriber = Subscriber::open(address, &watcher, "devices/#").await?;
         let page = Page { address: site.page_address("dashboard").await? };
-        subscriber.hears("devices/device001/telemetry", Duration::from_secs(30)).await?;
-        subscriber.hears("devices/device002/telemetry", Duration::from_secs(30)).await?;
+        subscriber.hears("devices/device001/telemetry", PATIENCE).await?;
+        subscriber.hears("devices/device002/telemetry", PATIENCE).await?;
 
         let _alone = site.alone().await;
         let (mut ready, mut heard, mut shown) = (Vec::new(), Vec::new(), Vec::new());

@@ -164,7 +164,7 @@ async fn is_refused(broker: &BrokerAddress, identity: &Identity) -> Result<bool>
 }
 
 async fn is_accepted(broker: &BrokerAddress, identity: &Identity) -> Result<()> {
-    eventually("the broker lets it in", Duration::from_secs(20), async || {
+    eventually("the broker lets it in", PATIENCE, async || {
         Ok((knock(broker, identity).await? == Answer::Accepted).then_some(()))
     })
     .await

@@ -1,12 +1,7 @@
 //! The page that is there after an installation.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
-use e2e::{default_site, environment, page::Page, patience};
-
-/// Two readings, the slower sample sends every 5 s; and the first start of a thermometer.
-const PATIENCE: Duration = Duration::from_mins(1);
+use e2e::{default_site, environment, page::Page, patience, site::PATIENCE};
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a cluster: cargo xtask test e2e"]

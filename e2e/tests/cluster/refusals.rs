@@ -194,6 +194,7 @@ async fn a_bad_spec_is_refused_by_field_and_remedy_and_a_good_one_beside_it_is_r
             site.apply::<IotDevice>("good", json!({"rootCARef": {"name": "root-ca"}})).await?;
             site.wait("good", GOOD_WITHIN, "Ready beside all these", IotDevice::is_ready).await
         };
+        let _alone = site.alone().await;
         tokio::try_join!(all, good)?;
         Ok(())
     })

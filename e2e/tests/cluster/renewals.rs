@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use api::{IotDevice, MqttBroker, RootCA};
 use e2e::{
     Site,
     environment::{measured, soak},
     handshake, site,
+    site::PATIENCE,
     subscriber::{Account, Subscriber},
 };
 use kube::ResourceExt as _;
@@ -16,9 +17,6 @@ use tokio::time::Instant;
 
 /// How often the broker's certificate is looked at.
 const LOOK: Duration = Duration::from_secs(5);
-
-/// Readings five times a second.
-const INTERVAL: Duration = Duration::from_millis(200);
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a cluster: cargo xtask test e2e"]
@@ -35,19 +33,24 @@ async fn no_reading_is_lost_while_device_and_broker_renew_their_two_minute_certi
         let watcher = site.identity::<IotDevice>("watcher").await?;
         let address = site.broker_address("mosquitto").await?;
         let mut subscriber = Subscriber::open(address.clone(), &watcher, "devices/kitchen/#").await?;
-        subscriber.hears("devices/kitchen/telemetry", Duration::from_mins(1)).await?;
+        let (mut account, mut served) = (Account::default(), BTreeSet::new());
+        let first = Instant::now() + PATIENCE;
+        while account.readings == 0 {
+            let message = subscriber.next(first).await?.context("the kitchen says nothing")?;
+            account.note("kitchen", &message)?;
+        }
         let pods = pods(site).await?;
         site.is_light();
 
         let duration = soak()?;
         let from = Instant::now();
-        let (mut account, mut served) = (Account::default(), BTreeSet::new());
         while from.elapsed() < duration {
             served.insert(handshake::served(&address, &watcher).await?.serial().to_string());
-            let look = Instant::now() + LOOK;
+            let (look, before) = (Instant::now() + LOOK, account.readings);
             while let Some(message) = subscriber.next(look).await? {
                 account.note("kitchen", &message)?;
             }
+            ensure!(account.readings > before, "silent for {LOOK:?}, {:.0?} after the start", from.elapsed());
         }
         let lasted = from.elapsed();
         measured("renewals watched for", format_args!("{lasted:.0?}"))?;
@@ -59,12 +62,6 @@ async fn no_reading_is_lost_while_device_and_broker_renew_their_two_minute_certi
         measured("  sessions of the subscriber lost", subscriber.losses.len())?;
 
         ensure!(account.missing == 0 && account.restarts == 0, "{account:?}");
-        let expected = lasted.as_millis() / INTERVAL.as_millis();
-        ensure!(
-            u128::from(account.readings) > expected * 95 / 100,
-            "{} of {expected} readings",
-            account.readings
-        );
         // renewed when two thirds of its life are over, at the latest
         let renewals = usize::try_from(lasted.as_secs() / 90)?;
         ensure!(account.serials.len() > renewals, "the device has used {:?}", account.serials);

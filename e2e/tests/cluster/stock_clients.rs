@@ -11,6 +11,7 @@ use e2e::{
     patience, program,
     program::{Ended, Program, Running},
     site,
+    site::PATIENCE,
 };
 use jiff::Timestamp;
 use link::BrokerAddress;
@@ -21,7 +22,8 @@ use tokio::{
     time::timeout,
 };
 
-const SOON: Duration = Duration::from_secs(10);
+/// How long a broker that does not want to talk keeps the connection, at most.
+const ANSWERED: Duration = Duration::from_secs(10);
 
 /// MQTT 3.1.1, section 3.1: a client of the name `x` opens a clean session; and section 3.14: it leaves.
 pub(crate) const CONNECT: &[u8] = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01x\xe0\x00";
@@ -42,7 +44,7 @@ async fn stock_clients_work_through_localhost_with_the_files_of_a_devices_secret
             format!(r#"{{"v":1,"ts":{now},"seq":{now},"celsius":{celsius}}}"#)
         };
         let shows = async |celsius: f64| {
-            patience::eventually(format_args!("{celsius} °C is on the page"), SOON, async || {
+            patience::eventually(format_args!("{celsius} °C is on the page"), PATIENCE, async || {
                 let latest = page.latest().await?.remove("stock-door");
                 Ok(latest.filter(|latest| (latest.celsius - celsius).abs() < 1e-3))
             })
@@ -129,7 +131,7 @@ async fn plaintext_gets_no_answer() -> Result<()> {
         let mut stream = TcpStream::connect((host, broker.port)).await?;
         stream.write_all(CONNECT).await?;
         let mut answer = Vec::new();
-        match timeout(SOON, stream.read_to_end(&mut answer)).await {
+        match timeout(ANSWERED, stream.read_to_end(&mut answer)).await {
             // an alert at most: a TLS record of type 21
             Ok(_) => ensure!(answer.first().is_none_or(|first| *first == 21), "{answer:x?}"),
             Err(_) => bail!("the broker keeps the connection"),
@@ -181,7 +183,7 @@ async fn a_device_speaks_and_hears_under_its_own_name_only() -> Result<()> {
         let forged = publish(&door, "devices/window/telemetry", "forged").run().await?;
         ensure!(forged.stderr.contains("Not authorized"), "{forged:?}");
         publish(&door, "devices/door/telemetry", "genuine").succeeds().await?;
-        backend_hears.line_with("devices/door/telemetry genuine", SOON).await?;
+        backend_hears.line_with("devices/door/telemetry genuine", PATIENCE).await?;
         ensure!(!backend_hears.said("forged"), "{backend_hears:?}");
 
         let filters = ["cmd/door/#", "cmd/window/#"];
@@ -189,7 +191,7 @@ async fn a_device_speaks_and_hears_under_its_own_name_only() -> Result<()> {
             listen(&broker, &window, &filters, || publish(&backend, "cmd/window/x", "knock")).await?;
         publish(&backend, "cmd/door/open", "for the door").succeeds().await?;
         publish(&backend, "cmd/window/open", "for the window").succeeds().await?;
-        window_hears.line_with("cmd/window/open for the window", SOON).await?;
+        window_hears.line_with("cmd/window/open for the window", PATIENCE).await?;
         ensure!(!window_hears.said("for the door"), "{window_hears:?}");
         Ok(())
     })
@@ -214,13 +216,14 @@ async fn a_device_that_calls_itself_by_anothers_client_id_does_not_throw_it_out(
 
         call(&window, "devices/window/telemetry", "I am the door").succeeds().await?;
         call(&backend, "cmd/door/open", "first").succeeds().await?;
-        door_hears.line_with("cmd/door/open first", SOON).await?;
+        door_hears.line_with("cmd/door/open first", PATIENCE).await?;
         ensure!(door_hears.connects() == before, "{door_hears:?}");
 
         // the control: with the door's own certificate it is thrown out, and comes back (and may throw out its rival,
         // which is why that one need not succeed)
         call(&door, "devices/door/telemetry", "I am the door").run().await?;
-        until_heard(&mut door_hears, || call(&backend, "cmd/door/open", "second"), "second", SOON).await?;
+        until_heard(&mut door_hears, || call(&backend, "cmd/door/open", "second"), "second", PATIENCE)
+            .await?;
         ensure!(door_hears.connects() > before, "{door_hears:?}");
         Ok(())
     })
@@ -235,7 +238,7 @@ async fn listen(
     filters: &[&str],
     knock: impl Fn() -> Program,
 ) -> Result<Running> {
-    patience::eventually("a listener", SOON, async || {
+    patience::eventually("a listener", PATIENCE, async || {
         // -d: it tells of its connections too
         let mut listening = mosquitto("mosquitto_sub", broker, identity)
             .args(["-d", "-q", "1", "-F", "%t %p"])

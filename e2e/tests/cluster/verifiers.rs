@@ -80,7 +80,12 @@ const INSIDE: [&str; 2] =
 
 /// pkilint prints its findings, two lines each; of a severity above NOTICE there must be none.
 async fn pkilint(linter: &str, arguments: &[&str], file: &str) -> Result<()> {
-    let findings = program(linter).args(arguments).args(["--severity=WARNING", file]).run().await?;
+    let findings = program(linter)
+        .args(arguments)
+        .args(["--severity=WARNING", file])
+        .within(e2e::site::PATIENCE)
+        .run()
+        .await?;
     ensure!(findings.stderr.is_empty(), "{findings:?}");
     let found: Vec<_> = findings
         .stdout

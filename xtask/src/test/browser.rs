@@ -17,7 +17,7 @@ pub(super) fn browser(bench: &Bench<'_>) -> Outcome {
     let schemathesis = python::schemathesis(&bench.tools)?.join("schemathesis");
     let (cluster, images) = on_cluster::cluster_with_images(bench)?;
     up::install(&cluster, &images, &[])?;
-    let page = format!("http://localhost:{}", E2E.dashboard_port);
+    let page = up::page(E2E.dashboard_port)?;
     let judge = bench
         .tools
         .program(schemathesis)

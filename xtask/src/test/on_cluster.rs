@@ -1,6 +1,6 @@
 //! The stages that need a Kubernetes cluster: one of kind, made for them and deleted after them.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Result, bail};
 
@@ -36,11 +36,10 @@ pub(super) fn chart(bench: &Bench<'_>) -> Outcome {
     let lint = bench.tools.program("helm").args(["lint", "--strict", CHART]).args(PRODUCTION);
     bench.check("chart-lint-production", lint)?;
     cluster.kubectl().args(["apply", "--server-side", "--filename"]).arg(format!("{CHART}/crds")).run()?;
-    cluster
-        .kubectl()
-        .args(["wait", "--for=condition=Established", "--timeout=30s", "--filename"])
-        .arg(format!("{CHART}/crds"))
-        .run()?;
+    // kubectl gives up, rather than wait, while a definition has no conditions at all
+    let definitions = format!("{CHART}/crds");
+    let established = ["wait", "--for=condition=Established", "--timeout=30s", "--filename", &definitions];
+    cluster.eventually(Duration::from_secs(30), &established)?;
     let namespace = serde_json::json!({
         "apiVersion": "v1",
         "kind": "Namespace",
