@@ -6,7 +6,7 @@ import { eventHistory } from '../events.js';
 import { drawOnce, h, keyedList, setAttribute, setText } from '../dom.js';
 import { celsius, clock, date, duration, integer, moment, octets, relative } from '../format.js';
 import { t } from '../i18n.js';
-import { isClusterKnown, issued, isUnregistered, isWithdrawn, lifeLeft, lifeTone, presence } from '../model.js';
+import { issued, isUnregistered, isWithdrawn, lifeLeft, lifeTone, presence } from '../model.js';
 import { code, copyButton, emptiness, empty, noteOf, section, stateChip } from '../parts.js';
 import { now, store } from '../store.js';
 
