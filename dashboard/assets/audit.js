@@ -32,7 +32,7 @@ export function findings(store, now) {
     .sort((a, b) => SEVERITIES.indexOf(a.severity) - SEVERITIES.indexOf(b.severity) || a.id.localeCompare(b.id));
 }
 
-/** `of` tells apart what one rule finds more than once of the same. */
+/** `of` tells apart what one rule finds more than once of the same; what grew worse is another finding, drawn anew. */
 const idOf = ({ severity, rule, kind, name, of }) => [severity, rule, kind, name, of].filter(Boolean).join('/');
 
 function ofHolder(store, holder, now) {

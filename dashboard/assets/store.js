@@ -91,11 +91,12 @@ export async function connect() {
 
 /**
  * Loads the page anew where the server has other files than this page is made of: once for each version, because a cache
- * in between that gives the old page again would make it do so for ever.
+ * that gives the old page again, or two versions side by side, would make it do so for ever.
  */
 function keepUp(assets) {
-  if (!assets || assets === document.querySelector('meta[name=assets]')?.content || sessionStorage.getItem('assets') === assets) return;
-  sessionStorage.setItem('assets', assets);
+  const done = `assets ${assets}`;
+  if (!assets || assets === document.querySelector('meta[name=assets]')?.content || sessionStorage.getItem(done)) return;
+  sessionStorage.setItem(done, 'loaded');
   location.reload();
 }
 

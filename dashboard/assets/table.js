@@ -86,8 +86,8 @@ export function table({ label, columns, key, create, height, sort, onsort }) {
   function arrange() {
     const elements = [...rows.values()].sort((a, b) => a.index - b.index).map((row) => row.element);
     const focused = elements.findIndex((element) => element.contains(document.activeElement));
-    const still = focused >= 0 ? focused : Math.max(0, elements.findIndex((element) => element.isConnected));
-    if (!elements[still].isConnected) body.append(elements[still]);
+    const still = focused >= 0 ? focused : Math.max(0, elements.findIndex((element) => element.parentNode));
+    if (!elements[still].parentNode) body.append(elements[still]);
     for (let index = still - 1; index >= 0; index -= 1) {
       if (elements[index].nextElementSibling !== elements[index + 1]) elements[index + 1].before(elements[index]);
     }

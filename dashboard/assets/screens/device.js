@@ -177,7 +177,8 @@ function certificateCard() {
 
   function update(device, holder, at) {
     const certificate = holder?.certificates[0];
-    if (!certificate) return drawOnce(element, ['none', holder?.ready?.message, Boolean(holder), isUnregistered(store, device)], () => [absent(device, holder)]);
+    if (!holder) return emptiness(element, true, () => empty(t('device.unregisteredShort'), t('device.unregistered')));
+    if (!certificate) return drawOnce(element, ['none', holder.ready?.message], () => [empty(t('empty.certificate'), holder.ready?.message || t('empty.certificate.text'))]);
     const inUse = device.inUse?.serialNumber;
     drawOnce(element, [certificate, holder, inUse], () => {
       line = timeline(certificate);
@@ -186,12 +187,6 @@ function certificateCard() {
     line.update(at);
   }
   return { element, update };
-}
-
-/** Why there is none. */
-function absent(device, holder) {
-  if (holder) return empty(t('empty.certificate'), holder.ready?.message || t('empty.certificate.text'));
-  return isUnregistered(store, device) ? empty(t('device.unregisteredShort'), t('device.unregistered')) : empty(t('empty.unknown'), t('empty.unknown.text'));
 }
 
 function card(certificate, holder, inUse, line) {
