@@ -116,11 +116,14 @@ function activeBanners() {
 function bannerElement({ id }) {
   const title = h('strong');
   const detail = h('span', { class: 'banner-detail' });
+  // Beside the alert, which would be said again with each second.
+  const length = h('span', { class: 'banner-detail' });
   return {
-    element: h('div', { class: 'banner', role: 'alert' }, icon('warn'), h('div', {}, title, detail)),
+    element: h('div', { class: 'banner' }, icon('warn'), h('div', {}, h('div', { role: 'alert' }, title, detail), length)),
     update({ since, problem }) {
       setText(title, t(`banner.${id}`, { clock: clock(since) }));
-      setText(detail, [problem, t(`banner.${id}.effect`), t('time.for', { duration: duration(now() - since) })].filter(Boolean).join(' · '));
+      setText(detail, [problem, t(`banner.${id}.effect`)].filter(Boolean).join(' · '));
+      setText(length, t('time.for', { duration: duration(now() - since) }));
     },
   };
 }
@@ -157,11 +160,17 @@ async function open() {
   if (next.crumb) crumb.replaceChildren(h('a', { href: next.crumb.href }, icon('arrow'), next.crumb.text));
   document.title = `${next.title} · ca-iot`;
   for (const link of links) setAttribute(link, 'aria-current', link.dataset.nav === found.nav && 'page');
-  screen.update(new Set(['all', 'devices', 'holders', 'log', 'tick']));
+  update(new Set(['all', 'devices', 'holders', 'log', 'tick']));
   screen.opened?.();
 }
 
-/** A screen that fails must not look like one that is loading, nor take the others along. */
+function update(changed) {
+  const shown = screen;
+  screen = attempt(() => (shown.update(changed), shown), main.firstElementChild);
+  if (screen !== shown) shown.close?.();
+}
+
+/** A screen that fails must not look like one that is loading or live, nor take the others along. */
 function attempt(show, root) {
   try {
     return show();
@@ -222,7 +231,7 @@ function frame(changed) {
     listen();
     drawBadge();
   }
-  screen?.update(changed);
+  if (screen) update(changed);
 }
 
 /** A value turns grey when its time is over, not at the next full second; but not more than ten times a second. */

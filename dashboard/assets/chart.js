@@ -1,9 +1,10 @@
 // The temperature chart of one device, drawn by uPlot, which is loaded only here.
 
 import uPlot from './vendor/uPlot.js';
-import { h } from './dom.js';
-import { celsius, clock, moment } from './format.js';
+import { h, setAttribute, setText } from './dom.js';
+import { celsius, clock, integer, moment } from './format.js';
 import { language, t } from './i18n.js';
+import { summary } from './model.js';
 
 const HEIGHT = 280;
 /** Distance of two points in each window; a longer one is a gap once three intervals are over. */
@@ -24,13 +25,15 @@ export function temperatureChart(parent) {
   let theme;
   let band;
   const readout = h('p', { class: 'chart-readout', 'aria-hidden': 'true' });
-  const box = h('div', { class: 'chart-box' });
-  parent.replaceChildren(readout, box);
+  const box = h('div', { class: 'chart-box', role: 'img', 'aria-describedby': 'chart-summary' });
+  const numbers = h('p', { class: 'fine', id: 'chart-summary' });
+  parent.replaceChildren(readout, box, numbers);
   const observer = new ResizeObserver(() => plot?.setSize({ width: box.clientWidth, height: HEIGHT }));
   observer.observe(box);
 
   function show(window, points, device, now) {
-    const data = columns(points, Math.max(device.staleAfter, STEP[window] * 2));
+    const reach = Math.max(device.staleAfter, STEP[window] * 2);
+    const data = columns(points, reach);
     const colours = colourSet();
     const wanted = JSON.stringify(colours);
     const banded = window !== '5m';
@@ -43,6 +46,8 @@ export function temperatureChart(parent) {
       plot.setData(data, false);
     }
     plot.setScale('x', { min: (now - LENGTH[window]) / 1_000, max: now / 1_000 });
+    setAttribute(box, 'aria-label', t('chart.label', { window: t(`window.${window}`) }));
+    setText(numbers, inNumbers(summary(points, reach, now - LENGTH[window]), device.latest));
   }
 
   return {
@@ -52,6 +57,12 @@ export function temperatureChart(parent) {
       plot?.destroy();
     },
   };
+}
+
+/** What the curve shows, for who does not see it. */
+function inNumbers(seen, latest) {
+  if (!seen) return t('chart.nothing');
+  return t('chart.summary', { min: celsius(seen.min), max: celsius(seen.max), latest: latest ? celsius(latest[2]) : '–', gaps: integer(seen.gaps) });
 }
 
 /** uPlot's columns: seconds, mean, minimum, maximum; `null` where the device was silent. */

@@ -29,6 +29,14 @@ export function setAttribute(element, name, value) {
   }
 }
 
+/** Draws anew only when what it is drawn from changed: selections and focus survive. */
+export function drawOnce(parent, from, draw) {
+  const shown = JSON.stringify(from);
+  if (parent.dataset.shown === shown) return;
+  parent.dataset.shown = shown;
+  parent.replaceChildren(...draw());
+}
+
 /**
  * A list that keeps the element of each item: `create(item)` gives `{ element, update(item) }`.
  * Elements are moved only when the order changed, so focus and selection survive.

@@ -4,6 +4,7 @@ import { h } from './dom.js';
 import { date, integer, moment } from './format.js';
 import { t } from './i18n.js';
 import { icon } from './icons.js';
+import { isClusterKnown } from './model.js';
 import { now, store } from './store.js';
 
 /** A list for the resource; `update()` with each change, `close()` at the end. */
@@ -39,7 +40,7 @@ export function eventHistory(kind, name) {
     element,
     update() {
       // Nothing is noted of what is not in the cluster.
-      if (!store.holders.has(id)) return draw({ events: [], problem: null });
+      if (!store.holders.has(id)) return draw({ events: [], problem: isClusterKnown(store) ? null : t('empty.unknown') });
       const revision = `${store.loads}/${store.eventsOf.get(id) ?? 0}`;
       if (revision !== loaded) load(revision);
     },

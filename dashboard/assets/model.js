@@ -32,10 +32,13 @@ export function presence(device, now) {
   return now - device.latest[1] > device.staleAfter ? 'stale' : 'online';
 }
 
+/** When a certificate was signed. `notBefore` is earlier, for clocks that are behind; of imported roots nothing else is known. */
+export const issued = ({ issuedAt, notBefore }) => issuedAt ?? notBefore;
+
 /** Share of a certificate's life that is left, 0 to 1. */
-export function lifeLeft({ notBefore, notAfter }, now) {
-  const life = notAfter - notBefore;
-  return life > 0 ? Math.min(1, Math.max(0, (notAfter - now) / life)) : 0;
+export function lifeLeft(certificate, now) {
+  const life = certificate.notAfter - issued(certificate);
+  return life > 0 ? Math.min(1, Math.max(0, (certificate.notAfter - now) / life)) : 0;
 }
 
 /** How a certificate's life has to be judged: by its renewal time and its end, not by fixed days. */
@@ -46,6 +49,18 @@ export function lifeTone(certificate, now) {
 }
 
 const collator = new Intl.Collator(undefined, { numeric: true });
+
+/** How a source is, `api` or `broker`; nobody knows while the page hears nothing. */
+export function sourceOf({ stream, sources }, name) {
+  if (stream?.health === 'lost') return { health: 'unknown', since: stream.since };
+  return sources?.[name] ?? { health: 'connecting', since: stream?.since };
+}
+
+/** Whether the cluster ever answered: before, that something is missing is not known. */
+export const isClusterKnown = ({ sources }) => Boolean(sources?.api.everUp);
+
+/** Whether it is known that there is no IotDevice for who sends as this device. */
+export const isUnregistered = (store, device) => !device.registered && isClusterKnown(store);
 
 /** By name, as people count: `device9` before `device10`. */
 export const byName = (a, b) => collator.compare(a.name, b.name);
@@ -101,7 +116,7 @@ export function served(store, holder) {
       return loaded ? { serialNumber: loaded.serialNumber, how: 'proved', at: loaded.loadedAt } : undefined;
     }
     case 'Dashboard':
-      return store.ownCertificate?.name === `${holder.name}.dashboard` ? { serialNumber: store.ownCertificate.serialNumber, how: 'session' } : undefined;
+      return store.ownCertificate?.name === `${holder.name}.dashboard` && sourceOf(store, 'broker').health === 'up' ? { serialNumber: store.ownCertificate.serialNumber, how: 'session' } : undefined;
     default:
       return undefined;
   }
@@ -129,19 +144,31 @@ function use(store, holder, certificate) {
   return seen === undefined ? 'unknown' : seen.serialNumber === certificate.serialNumber ? 'yes' : 'no';
 }
 
-/** Whether the owner does not want the device to be let in. */
-export const isBarred = (holder) => Boolean(holder?.device?.revoked || holder?.device?.suspended || holder?.state === 'Revoked' || holder?.state === 'Suspended');
+/** The generation of a root that signs now. */
+export const signingGeneration = ({ certificates }) => certificates.find((one) => one.generationState === 'Active') ?? (certificates.length === 1 ? certificates[0] : undefined);
+
+/** The brokers that trust what a root signs now, each with whether it has loaded the root's newest list: `{ broker, loaded }`. */
+export function listAtBrokers(store, root) {
+  const fingerprint = signingGeneration(root)?.fingerprint;
+  return [...store.holders.values()]
+    .filter(({ broker }) => broker?.loaded?.roots.includes(fingerprint))
+    .map((holder) => ({ broker: holder, loaded: holder.broker.loaded.crls.some((list) => list.root === fingerprint && list.number >= root.root.crl.number) }));
+}
+
+/** Whether its owner took a device out on purpose, for good or for now. What follows from that is no alarm. */
+export const isWithdrawn = (holder) => Boolean(holder?.device?.revoked || holder?.device?.suspended || holder?.state === 'Revoked' || holder?.state === 'Suspended');
 
 /** Whether a device has a session, as far as is known: it sends, or the broker did not say that it went. */
 export const isConnected = (device, now) => device.connection?.state === 'online' || presence(device, now) === 'online';
 
 /** Devices that should not be let in and are connected all the same; there must be none. */
-export function barredButHere(store, now) {
-  return [...store.devices.values()].filter((device) => isBarred(store.holders.get(`IotDevice/${device.name}`)) && isConnected(device, now));
+export function withdrawnButHere(store, now) {
+  return [...store.devices.values()].filter((device) => isWithdrawn(store.holders.get(`IotDevice/${device.name}`)) && isConnected(device, now));
 }
 
 /** Whether a row needs somebody: its state, its dates, or its holder's conditions say so. */
 export function needsAttention({ state, certificate, holder }, now) {
+  if (isWithdrawn(holder)) return false;
   const tone = TONES[state] ?? 'quiet';
   return (
     tone === 'warn' ||
@@ -155,7 +182,7 @@ export function needsAttention({ state, certificate, holder }, now) {
 /** The certificates that are renewed or end next, soonest first. */
 export function nextDue(rows, count) {
   return rows
-    .filter((row) => row.certificate)
+    .filter((row) => row.certificate && !isWithdrawn(row.holder))
     .map((row) => ({ ...row, due: row.certificate.renewalTime ?? row.certificate.notAfter, renews: row.certificate.renewalTime !== null }))
     .sort((a, b) => a.due - b.due)
     .slice(0, count);
@@ -167,4 +194,15 @@ export const isBrokerEvent = (line) => line.topic.startsWith('$SYS/broker/log/')
 /** A line of Mosquitto's log without the timestamp that stands before it. */
 export function brokerText(payload) {
   return payload.replace(/^\d{9,}: /, '');
+}
+
+/** A chart in numbers: `{ min, max, gaps }` of the points since `from`; a step longer than `reach` is a gap. */
+export function summary(points, reach, from) {
+  const seen = points.filter(([at]) => at >= from);
+  if (seen.length === 0) return undefined;
+  return {
+    min: Math.min(...seen.map(([, , min]) => min)),
+    max: Math.max(...seen.map(([, , , max]) => max)),
+    gaps: seen.filter(([at], index) => index > 0 && at - seen[index - 1][0] > reach).length,
+  };
 }

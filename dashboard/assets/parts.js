@@ -1,10 +1,11 @@
 // Pieces that several screens are made of.
 
-import { h, setAttribute, setText } from './dom.js';
+import { drawOnce, h, setAttribute, setText } from './dom.js';
 import { clock, date, duration, moment, relative } from './format.js';
 import { t, word } from './i18n.js';
 import { icon, KIND_ICONS, STATE_ICONS } from './icons.js';
-import { lifeLeft, lifeTone, TONES } from './model.js';
+import { isClusterKnown, issued, isUnregistered, lifeLeft, lifeTone, TONES } from './model.js';
+import { now as serverNow, store } from './store.js';
 
 /** A state: an icon, a word and a colour, in that order of importance. */
 export function stateChip(group) {
@@ -26,7 +27,7 @@ export function stateChip(group) {
 
 /** A value that is old says since when. */
 export function noteOf(device, state, at) {
-  if (!device.latest) return t(device.registered ? 'device.never' : 'device.unregistered');
+  if (!device.latest) return t(isUnregistered(store, device) ? 'device.unregistered' : 'device.never');
   const received = device.latest[1];
   if (state !== 'online') return t('device.silent', { duration: duration(at - received), clock: clock(received) });
   const age = relative(received, at);
@@ -55,8 +56,9 @@ export function lifeBar() {
   };
 }
 
-function lifeTitle({ notBefore, renewalTime, notAfter }) {
-  const lines = [t('certificate.issuedAt', { moment: moment(notBefore) })];
+function lifeTitle(certificate) {
+  const { renewalTime, notAfter } = certificate;
+  const lines = [t('certificate.issuedAt', { moment: moment(issued(certificate)) })];
   if (renewalTime) lines.push(t('certificate.renewsAt', { moment: moment(renewalTime) }));
   lines.push(t('certificate.expiresAt', { moment: moment(notAfter) }));
   return lines.join('\n');
@@ -137,6 +139,30 @@ export function code(text, label) {
 /** What to do when there is nothing to show. */
 export function empty(title, text, ...more) {
   return h('div', { class: 'empty' }, h('p', { class: 'empty-title' }, title), h('p', {}, text), ...more);
+}
+
+/**
+ * Says in `parent` that nothing is there, as `draw()` words it, or that nobody knows, as long as the cluster never answered.
+ * Drawn anew only when that changes.
+ */
+export function emptiness(parent, nothing, draw) {
+  const problem = store.sources?.api.problem ?? '';
+  const known = isClusterKnown(store);
+  drawOnce(parent, nothing && (known || problem), () => {
+    if (!nothing) return [];
+    return [known ? draw() : empty(t('empty.unknown'), problem || t('empty.unknown.text'))];
+  });
+}
+
+/** `{when}` of the text `key`, as seen from now; kept by `updateTimes`. */
+export function timeText(key, millis, attributes) {
+  return h('span', { ...attributes, 'data-text': key, 'data-at': millis }, t(key, { when: relative(millis, serverNow()) }));
+}
+
+/** Brings the times in `parent` up to date and leaves all else alone: what is selected or has the focus stays so. */
+export function updateTimes(parent) {
+  const at = serverNow();
+  for (const element of parent.querySelectorAll('[data-at]')) setText(element, t(element.dataset.text, { when: relative(Number(element.dataset.at), at) }));
 }
 
 /** The manifest of a first device. */

@@ -1,13 +1,13 @@
 // The state of the page: loaded once, then kept by one stream. Screens are told at most once per animation frame.
 
-import { isBrokerEvent } from './model.js';
+import { isBrokerEvent, sourceOf } from './model.js';
 import { join } from './stream.js';
 
-const LOG_MESSAGES = 2_000;
+/** Messages that are kept; what the broker says of itself comes on top. */
+export const LOG_MESSAGES = 2_000;
 const LOG_EVENTS = 200;
 const SPARK_SLOTS = 60;
 const SPARK_SLOT = 5_000;
-const RATE_SLOT = 5_000;
 /** At most this long until the next try, at random, so that many tabs do not come back at once. */
 const RETRY = [250, 1_000, 2_000, 5_000];
 
@@ -19,7 +19,6 @@ export const store = {
   holders: new Map(),
   log: [],
   rate: { perSecond: 0, total: 0 },
-  rateHistory: [],
   sources: undefined,
   broker: {},
   ownCertificate: undefined,
@@ -40,11 +39,8 @@ export const store = {
 /** The server's clock, by which everything is judged. */
 export const now = () => Date.now() + store.clockOffset;
 
-/** How a source is, `api` or `broker`; nobody knows while this page hears nothing. */
-export function sourceNow(name) {
-  if (store.stream.health === 'lost') return { health: 'unknown', since: store.stream.since };
-  return store.sources?.[name] ?? { health: 'connecting', since: store.stream.since };
-}
+/** See `sourceOf` in model.js. */
+export const sourceNow = (name) => sourceOf(store, name);
 
 const listeners = new Set();
 let changed = new Set();
@@ -82,6 +78,7 @@ export async function connect() {
     const response = await fetch('/api/v1/state', { signal: AbortSignal.timeout(30_000) });
     if (!response.ok) throw new Error(`${response.status} ${response.statusText}`);
     const snapshot = await response.json();
+    keepUp(snapshot.assets);
     take(snapshot);
     loading = false;
     speak({ type: 'follow', after: snapshot.event });
@@ -90,6 +87,17 @@ export async function connect() {
     health('lost');
     again();
   }
+}
+
+/**
+ * Loads the page anew where the server has other files than this page is made of: once for each version, because a cache
+ * that gives the old page again, or two versions side by side, would make it do so for ever.
+ */
+function keepUp(assets) {
+  const done = `assets ${assets}`;
+  if (!assets || assets === document.querySelector('meta[name=assets]')?.content || sessionStorage.getItem(done)) return;
+  sessionStorage.setItem(done, 'loaded');
+  location.reload();
 }
 
 function again() {
@@ -112,6 +120,7 @@ function hear({ type, value, data }) {
 function health(value) {
   if (store.stream.health === value) return;
   store.stream = { health: value, since: now() };
+  store.revision += 1;
   tell('stream');
 }
 
@@ -130,8 +139,6 @@ function take(snapshot) {
     holders: new Map(snapshot.holders.map((holder) => [holder.id, holder])),
     log: snapshot.log,
     rate: snapshot.rate,
-    rateHistory: snapshot.rateHistory,
-    rateSlot: Math.floor(snapshot.now / RATE_SLOT),
     sources: snapshot.sources,
     broker: snapshot.broker,
     ownCertificate: snapshot.ownCertificate ?? undefined,
@@ -163,8 +170,8 @@ function apply(changes) {
   if (changes.broker) store.broker = changes.broker;
   if (changes.ownCertificate) store.ownCertificate = changes.ownCertificate;
   if (changes.handshake) store.handshake = changes.handshake;
-  if (changes.rate) extendRate(changes.rate, changes.now);
-  if (changes.devices || changes.holders || changes.removedHolders || changes.ownCertificate || changes.handshake) store.revision += 1;
+  if (changes.rate) store.rate = changes.rate;
+  if (changes.devices || changes.holders || changes.removedHolders || changes.sources || changes.ownCertificate || changes.handshake) store.revision += 1;
   tell(
     ...(changes.readings ? ['readings'] : []),
     ...(changes.devices || changes.removedDevices ? ['devices', 'readings'] : []),
@@ -204,12 +211,4 @@ function spark(device) {
   if (steps > 0) spark.slot = slot;
   const index = SPARK_SLOTS - 1 - (spark.slot - slot);
   if (index >= 0) spark.values[index] = celsius;
-}
-
-function extendRate(rate, at) {
-  store.rate = rate;
-  const slot = Math.floor(at / RATE_SLOT);
-  if (slot === store.rateSlot) return;
-  store.rateSlot = slot;
-  store.rateHistory = [...store.rateHistory.slice(1), rate.perSecond];
 }

@@ -53,6 +53,7 @@ export function table({ label, columns, key, create, height, sort, onsort }) {
     const first = Math.max(0, Math.floor(-top / height) - OVERSCAN);
     const last = Math.min(items.length, Math.ceil((innerHeight - top) / height) + OVERSCAN);
     const wanted = new Set();
+    let moved = false;
     for (let index = first; index < last; index += 1) {
       const item = items[index];
       const id = key(item);
@@ -63,10 +64,10 @@ export function table({ label, columns, key, create, height, sort, onsort }) {
         row = create(item);
         row.element = h('div', { role: 'row', class: 'tr' }, row.cells.map((cell, at) => h('div', { role: 'cell', class: `td ${columns[at].class ?? ''}` }, cell)));
         rows.set(id, row);
-        body.append(row.element);
       }
       if (row.index !== index) {
         row.index = index;
+        moved = true;
         row.element.style.transform = `translateY(${index * height}px)`;
         setAttribute(row.element, 'aria-rowindex', index + 2);
       }
@@ -77,6 +78,21 @@ export function table({ label, columns, key, create, height, sort, onsort }) {
       if (wanted.has(id) || row.element.contains(document.activeElement)) continue;
       row.element.remove();
       rows.delete(id);
+    }
+    if (moved) arrange();
+  }
+
+  /** Tab and a reader go by the order of the elements: that is the order seen. A row that is moved loses the focus, so the others go around the one that has it. */
+  function arrange() {
+    const elements = [...rows.values()].sort((a, b) => a.index - b.index).map((row) => row.element);
+    const focused = elements.findIndex((element) => element.contains(document.activeElement));
+    const still = focused >= 0 ? focused : Math.max(0, elements.findIndex((element) => element.parentNode));
+    if (!elements[still].parentNode) body.append(elements[still]);
+    for (let index = still - 1; index >= 0; index -= 1) {
+      if (elements[index].nextElementSibling !== elements[index + 1]) elements[index + 1].before(elements[index]);
+    }
+    for (let index = still + 1; index < elements.length; index += 1) {
+      if (elements[index].previousElementSibling !== elements[index - 1]) elements[index - 1].after(elements[index]);
     }
   }
 

@@ -75,8 +75,10 @@ describe('a device', () => {
     await page.getByRole('link', { name: DEVICES[0], exact: true }).click();
     await page.getByRole('heading', { name: DEVICES[0], level: 1 }).waitFor();
     await page.locator('.chart canvas').waitFor();
+    await page.getByRole('img', { name: 'Temperature, 5 min' }).waitFor();
+    await page.getByText(/^From -?[\d.]+ to -?[\d.]+ °C, latest -?[\d.]+ °C, gaps: \d+$/).waitFor();
     await page.getByRole('heading', { name: 'Certificate', exact: true }).waitFor();
-    assert.match(await page.locator('.commands').innerText(), new RegExp(`describe iotdevice ${DEVICES[0]}`));
+    assert.match(await page.locator('.commands').innerText(), new RegExp(`kubectl -n \\S+ describe iotdevice ${DEVICES[0]}`));
     await page.goBack();
     await page.getByRole('heading', { name: 'Devices', level: 1 }).waitFor();
   });
@@ -112,9 +114,10 @@ describe('a table', () => {
     const sorted = async (direction) => {
       await page.goto(new URL(`/devices?sort=temperature${direction < 0 ? '&order=descending' : ''}`, URL_BASE).href);
       await page.locator('.tbody .tr').first().waitFor();
-      const rows = await page.evaluate(() => [...document.querySelectorAll('.tbody .tr')].sort((a, b) => a.ariaRowIndex - b.ariaRowIndex).map((row) => Number.parseFloat(row.querySelector('.cell-value').textContent)));
+      const rows = await page.evaluate(() => [...document.querySelectorAll('.tbody .tr')].map((row) => Number.parseFloat(row.querySelector('.cell-value').textContent)));
       return rows.every((value, index) => index === 0 || Number.isNaN(value) || direction * (value - rows[index - 1]) >= 0);
     };
+    // In the order of the document, by which the keyboard and a screen reader go.
     assert.ok(await sorted(1), 'coldest first');
     assert.ok(await sorted(-1), 'warmest first, from the address alone');
   });
@@ -138,6 +141,7 @@ describe('the log', () => {
     const before = await newest();
     await eventually(newest, (text) => text !== before);
     await page.getByRole('button', { name: 'Pause' }).click();
+    assert.equal(await page.getByRole('status').innerText(), 'Paused');
     const held = await newest();
     await page.getByText(/^\d+ new$/).waitFor();
     await eventually(() => page.locator('.toolbar-note').innerText(), (text) => Number.parseInt(text, 10) > 0);

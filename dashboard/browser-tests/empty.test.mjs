@@ -54,7 +54,7 @@ describe('a namespace with nothing in it', { skip: !DASHBOARD_PROGRAM && 'DASHBO
       device: ['There is no device device001'],
       certificates: ['No certificate yet', 'RootCA', 'No revocation list yet'],
       log: ['No message yet'],
-      audit: ['Nothing to look at'],
+      audit: ['Nothing found in certificates and lists', 'Connections and clocks cannot be judged without the MQTT broker.'],
       rotation: ['No root yet'],
     };
     for (const [name, where] of Object.entries(SCREENS)) {
@@ -78,6 +78,7 @@ describe('a namespace with nothing in it', { skip: !DASHBOARD_PROGRAM && 'DASHBO
     const page = await open('/');
     await page.getByText(/^No connection to the MQTT broker since \d\d:\d\d:\d\d$/).waitFor();
     await page.getByText('no usable certificate in').waitFor();
+    assert.equal(await page.locator('.tile', { hasText: 'Revoked but connected' }).locator('.tile-value').innerText(), '–', 'who is connected is not known');
     assert.match(await page.locator('.source').nth(1).getAttribute('title'), /^Since \d\d:\d\d:\d\d$/);
   });
 

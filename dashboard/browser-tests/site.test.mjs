@@ -236,7 +236,7 @@ describe('a site', { skip: SKIP }, () => {
         await page.getByRole('link', { name: 'Audit' }).click();
         const finding = page.locator('.finding').filter({ hasText: 'is revoked or suspended, and still connected' });
         await finding.waitFor();
-        assert.match(await finding.innerText(), new RegExp(`^Critical[\\s\\S]*${name}[\\s\\S]*kubectl (-n \\S+ )?describe iotdevice ${name}`));
+        assert.match(await finding.innerText(), new RegExp(`^Critical[\\s\\S]*${name}[\\s\\S]*kubectl -n ${NAMESPACE} describe iotdevice ${name}`));
         await finding.getByRole('link', { name }).click();
         await page.locator('.chip', { hasText: 'Revoked' }).waitFor();
         await picture(page, 'device-revoked-light');
@@ -286,6 +286,8 @@ describe('a site', { skip: SKIP }, () => {
         const text = await page.locator('.rotation').innerText();
         for (const part of [`${trusting} of 52`, `${reissued} of 52`, ...laggards]) assert.ok(text.includes(part), `${phase}: ${text}`);
         assert.match(await page.locator('.safety').innerText(), new RegExp(`Safe to remove the old root: ${removable}`));
+        if (phase === 'Distributing') await page.locator('.panel .copy').last().focus();
+        assert.equal(await page.evaluate(() => document.activeElement.className), 'copy', 'the focus outlives what changes above it');
         if (phase === 'Reissuing') {
           await picture(page, 'rotation-running-light');
           assert.deepEqual(await violations(page), []);
@@ -354,6 +356,7 @@ describe('a site', { skip: SKIP }, () => {
       t.diagnostic(`said ${Date.now() - stopped} ms after the broker was told to go`);
       await eventually(presence, (state) => state !== 'online', 30_000);
       const overview = await open('/');
+      assert.equal(await overview.locator('.tile', { hasText: 'Revoked but connected' }).locator('.tile-value').innerText(), '–', 'who is connected is not known');
       await picture(overview, 'broker-away-light');
       assert.deepEqual(await violations(overview), []);
       // The cluster's side goes on meanwhile.

@@ -6,7 +6,7 @@ import { duration, integer, moment } from '../format.js';
 import { t } from '../i18n.js';
 import { icon } from '../icons.js';
 import { code, empty } from '../parts.js';
-import { now, store } from '../store.js';
+import { now, sourceNow, store } from '../store.js';
 
 const ICONS = { critical: 'cross', warning: 'warn', notice: 'clock' };
 export const SEVERITY_TONES = { critical: 'bad', warning: 'warn', notice: 'info' };
@@ -43,7 +43,7 @@ export function audit(root, { query, setQuery }) {
     list.hidden = shown.length === 0;
     more.hidden = shown.length <= SHOWN;
     setText(more, t('audit.more', { count: integer(shown.length - SHOWN) }));
-    const why = all.length === 0 ? 'none' : shown.length === 0 ? 'filtered' : '';
+    const why = all.length === 0 ? allClear() : shown.length === 0 ? 'filtered' : '';
     if (none.dataset.why !== why) {
       none.dataset.why = why;
       none.replaceChildren(...(why ? [empty(t(`empty.audit.${why}`), t(`empty.audit.${why}.text`))] : []));
@@ -53,19 +53,30 @@ export function audit(root, { query, setQuery }) {
   return { title: t('nav.audit'), update };
 }
 
+/** Nothing found means that all is in order only where all can be seen. */
+function allClear() {
+  const [api, broker] = ['api', 'broker'].map((name) => sourceNow(name).health === 'up');
+  if (api && broker) return 'none';
+  return api ? 'noBroker' : broker ? 'noApi' : 'neither';
+}
+
 function findingItem({ rule, severity, name, href, command }) {
   const title = h('span');
+  const because = h('p', { class: 'finding-because' });
   const chip = h('span', { class: 'chip', 'data-tone': SEVERITY_TONES[severity] }, icon(ICONS[severity]), t(`severity.${severity}`));
   return {
     element: h(
       'li',
       { class: 'finding' },
       h('div', { class: 'finding-head' }, chip, h('strong', {}, href ? h('a', { href }, name) : name), title),
+      because,
       h('p', { class: 'finding-why' }, t(`audit.${rule}.why`)),
       code(command, t('copy.command')),
     ),
-    update({ values }) {
+    update({ values, detail }) {
       setText(title, t(`audit.${rule}`, readable(values)));
+      because.hidden = !detail;
+      setText(because, detail ?? '');
     },
   };
 }

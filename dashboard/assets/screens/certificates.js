@@ -1,11 +1,11 @@
 // Every certificate there is: what the cluster wants, and what is really used.
 
 import { h, setAttribute, setText } from '../dom.js';
-import { clock, integer, moment, octets, relative, shortHex } from '../format.js';
+import { date, integer, moment, octets, relative, shortHex } from '../format.js';
 import { t } from '../i18n.js';
 import { icon } from '../icons.js';
-import { byName, certificateRows, lifeLeft, needsAttention } from '../model.js';
-import { copyButton, empty, holderName, lifeBar, section, stateChip, when } from '../parts.js';
+import { byName, certificateRows, lifeLeft, listAtBrokers, needsAttention } from '../model.js';
+import { copyButton, emptiness, empty, holderName, lifeBar, section, stateChip, when } from '../parts.js';
 import { now, store } from '../store.js';
 import { table } from '../table.js';
 
@@ -15,6 +15,8 @@ export function certificates(root, { query, setQuery }) {
   const search = h('input', { type: 'search', 'aria-keyshortcuts': '/', placeholder: t('certificates.search'), 'aria-label': t('certificates.search'), value: query.get('q') ?? '' });
   const attention = h('button', { type: 'button', class: 'filter', onclick: toggle }, icon('warn'), t('certificates.attention'), h('span', { class: 'filter-count' }));
   const none = h('div');
+  const filtered = h('div', {}, empty(t('empty.certificates.filtered'), t('empty.certificates.filtered.text')));
+  const noLists = h('div');
   const lists = h('div', { class: 'lists' });
   const rows = table({
     label: t('nav.certificates'),
@@ -44,7 +46,8 @@ export function certificates(root, { query, setQuery }) {
     ),
     rows.element,
     none,
-    section(t('crl.title'), lists),
+    filtered,
+    section(t('crl.title'), lists, noLists),
   );
   search.addEventListener('input', () => {
     setQuery({ q: search.value });
@@ -71,13 +74,10 @@ export function certificates(root, { query, setQuery }) {
     setText(attention.querySelector('.filter-count'), integer(bad.length));
     setAttribute(attention, 'aria-pressed', String(only));
     rows.render(items);
-    const why = all.length === 0 ? 'none' : items.length === 0 ? 'filtered' : '';
-    rows.element.hidden = why !== '';
-    if (none.dataset.why !== why) {
-      none.dataset.why = why;
-      none.replaceChildren(...(why ? [empty(t(`empty.certificates.${why}`), t(`empty.certificates.${why}.text`))] : []));
-    }
-    renderLists(lists);
+    rows.element.hidden = items.length === 0;
+    filtered.hidden = items.length > 0 || all.length === 0;
+    emptiness(none, all.length === 0, () => empty(t('empty.certificates.none'), t('empty.certificates.none.text')));
+    renderLists(lists, noLists);
   }
   render();
   return {
@@ -85,7 +85,7 @@ export function certificates(root, { query, setQuery }) {
     update(changed) {
       // Devices change all the time, and little of it is about certificates.
       const soon = ['devices', 'tick'].some((field) => changed.has(field)) && Date.now() - drawn > 900;
-      if (soon || ['all', 'holders', 'own'].some((field) => changed.has(field))) render();
+      if (soon || ['all', 'holders', 'own', 'sources', 'stream'].some((field) => changed.has(field))) render();
     },
     close: rows.close,
   };
@@ -140,7 +140,7 @@ function certificateRow({ holder, certificate }) {
       const other = seen ? octets(seen.serialNumber) : '';
       setText(seenSerial, other && shortHex(other.slice(0, 17)));
       setAttribute(seenSerial, 'title', other || undefined);
-      const label = useLabel(row, seen);
+      const label = useLabel(row, seen, at);
       if (label !== shownUse) {
         shownUse = label;
         setAttribute(use, 'data-tone', { yes: 'ok', no: 'warn', unknown: 'quiet' }[row.use]);
@@ -152,32 +152,28 @@ function certificateRow({ holder, certificate }) {
 }
 
 /** How it is known what is really used; for roots, whether the broker trusts them. */
-function useLabel({ holder, use }, seen) {
+function useLabel({ holder, use }, seen, at) {
   if (holder.kind === 'RootCA') return t(`use.root.${use}`);
   if (!seen) return t('use.unknown');
-  const how = t(`served.${seen.how}`, { clock: seen.at ? clock(seen.at) : '' });
+  const how = t(`served.${seen.how}`, { when: seen.at ? date(seen.at, at) : '' });
   return use === 'no' ? t('use.other', { how }) : how;
 }
 
 /** Few by nature: one for each root. Drawn anew only when something in it changed. */
-function renderLists(parent) {
+function renderLists(parent, none) {
   const at = now();
-  const brokers = [...store.holders.values()].filter((holder) => holder.broker?.loaded);
   const lines = [...store.holders.values()]
     .filter((holder) => holder.root?.crl)
-    .map(({ name, root: { crl } }) => ({
-      name,
-      crl,
-      loaded: brokers.length === 0 ? 'unknown' : brokers.every((holder) => holder.broker.loaded.crlNumbers.includes(crl.number)) ? 'yes' : 'no',
-      relative: [relative(crl.thisUpdate, at), relative(crl.nextUpdate, at)],
-    }));
+    .map((holder) => {
+      const { crl } = holder.root;
+      const brokers = listAtBrokers(store, holder);
+      const loaded = brokers.length === 0 ? 'unknown' : brokers.every((one) => one.loaded) ? 'yes' : 'no';
+      return { name: holder.name, crl, loaded, relative: [relative(crl.signedAt, at), relative(crl.nextUpdate, at)] };
+    });
+  emptiness(none, lines.length === 0, () => empty(t('empty.crl'), t('empty.crl.text')));
   const shown = JSON.stringify(lines);
   if (parent.dataset.shown === shown) return;
   parent.dataset.shown = shown;
-  if (lines.length === 0) {
-    parent.replaceChildren(empty(t('empty.crl'), t('empty.crl.text')));
-    return;
-  }
   parent.replaceChildren(
     ...lines.map(({ name, crl, loaded, relative: [signed, ends] }) =>
       h(
@@ -185,7 +181,7 @@ function renderLists(parent) {
         { class: 'facts' },
         fact(t('crl.of'), name),
         fact(t('crl.number'), `#${crl.number}`),
-        fact(t('crl.signed'), signed, moment(crl.thisUpdate)),
+        fact(t('crl.signed'), signed, moment(crl.signedAt)),
         fact(t('crl.ends'), ends, moment(crl.nextUpdate)),
         fact(t('crl.revoked'), integer(crl.revoked)),
         fact(t('crl.loaded'), h('span', { class: 'use', 'data-tone': { yes: 'ok', no: 'warn', unknown: 'quiet' }[loaded] }, icon({ yes: 'check', no: 'warn', unknown: 'wait' }[loaded]), t(`crl.loaded.${loaded}`))),

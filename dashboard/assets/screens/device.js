@@ -1,13 +1,13 @@
 // One device: its temperature over time, its certificate, its connection, and what to do with it.
 
-import { describe, kubectl, patch, renew } from '../audit.js';
+import { describe, kubectl, patch, renew, revoke } from '../audit.js';
 import { temperatureChart } from '../chart.js';
 import { eventHistory } from '../events.js';
-import { h, setAttribute, setText } from '../dom.js';
+import { drawOnce, h, keyedList, setAttribute, setText } from '../dom.js';
 import { celsius, clock, date, duration, integer, moment, octets, relative } from '../format.js';
 import { t } from '../i18n.js';
-import { lifeLeft, lifeTone, presence } from '../model.js';
-import { code, copyButton, empty, noteOf, section, stateChip } from '../parts.js';
+import { issued, isUnregistered, isWithdrawn, lifeLeft, lifeTone, presence } from '../model.js';
+import { code, copyButton, emptiness, empty, noteOf, section, stateChip } from '../parts.js';
 import { now, store } from '../store.js';
 
 const WINDOWS = ['5m', '1h', '24h'];
@@ -24,7 +24,8 @@ export function device(root, { query, setQuery, name }) {
   );
   const area = h('div', { class: 'chart' });
   const facts = h('dl', { class: 'facts wide' });
-  const certificate = h('div');
+  const drawFacts = keyedList(facts, ([key]) => key, factItem);
+  const certificate = certificateCard();
   const messages = h('ul', { class: 'list events' });
   const events = eventHistory('IotDevice', name);
   const orders = h('div');
@@ -33,7 +34,7 @@ export function device(root, { query, setQuery, name }) {
     {},
     hero,
     h('section', { class: 'panel' }, h('div', { class: 'panel-head' }, h('h2', {}, t('device.temperature')), h('div', { class: 'filters', role: 'group', 'aria-label': t('window.label') }, tabs)), area, h('p', { class: 'fine' }, t('chart.memory'))),
-    section(t('device.certificate'), certificate),
+    section(t('device.certificate'), certificate.element),
     section(t('device.connection'), facts),
     section(t('events.title'), events.element),
     section(t('device.messages'), messages),
@@ -77,8 +78,7 @@ export function device(root, { query, setQuery, name }) {
     const current = store.devices.get(name);
     const holder = store.holders.get(`IotDevice/${name}`);
     body.hidden = !current;
-    if (!current && !missing.firstChild) missing.append(empty(t('empty.device', { name }), t('empty.device.text')));
-    if (current) missing.replaceChildren();
+    emptiness(missing, !current, () => empty(t('empty.device', { name }), t('empty.device.text')));
     if (!current) return;
     const state = presence(current, at);
     chip.update(state);
@@ -89,8 +89,8 @@ export function device(root, { query, setQuery, name }) {
     if (changed.has('tick') && Date.now() - loadedAt > RELOAD[window()]) load();
     extend(current);
     chart.show(window(), points, current, at);
-    drawFacts(facts, current, holder, at);
-    drawCertificate(certificate, current, holder, at);
+    drawFacts(factsOf(current, holder, at));
+    certificate.update(current, holder, at);
     drawCommands(orders, name, holder);
     events.update();
     if (changed.has('log') || changed.has('all') || !messages.firstChild) drawMessages(messages, name);
@@ -116,11 +116,12 @@ export function device(root, { query, setQuery, name }) {
   };
 }
 
-function drawFacts(parent, device, holder, at) {
+/** Names of texts and what is told of each. */
+function factsOf(device, holder, at) {
   const skew = device.clockAhead;
   const last = device.addresses?.at(-1);
-  const entries = [
-    ['device.session', device.connection ? `${t(`presence.${device.connection.state}`)} · ${relative(device.connection.since, at)}` : t('device.unknown')],
+  return [
+    ['device.session', sessionOf(device, at)],
     ['device.lastSeen', device.latest ? relative(device.latest[1], at) : t('device.unknown')],
     ['device.interval', device.interval ? duration(device.interval) : t('device.unknown')],
     ['device.staleAfter', duration(device.staleAfter)],
@@ -132,9 +133,21 @@ function drawFacts(parent, device, holder, at) {
     ...barred(holder?.device?.barred, at),
     ...(last ? [['device.address', t('device.addressAt', { address: last.address, when: relative(last.at, at) })]] : []),
     ...(device.inUse?.roots ? [['device.roots', rootsOf(device.inUse.roots)]] : []),
-    ['device.kind', holder ? t(holder.device?.simulated ? 'device.simulated' : holder.device?.csr ? 'device.csr' : 'device.physical') : t('device.unregisteredShort')],
+    ['device.kind', holder ? t(holder.device?.simulated ? 'device.simulated' : holder.device?.csr ? 'device.csr' : 'device.physical') : t(isUnregistered(store, device) ? 'device.unregisteredShort' : 'device.unknown')],
   ];
-  drawOnce(parent, entries, () => entries.map(([key, text]) => h('div', { class: 'fact' }, h('dt', {}, t(key)), h('dd', {}, text))));
+}
+
+function factItem([key]) {
+  const value = h('dd');
+  return { element: h('div', { class: 'fact' }, h('dt', {}, t(key)), value), update: ([, text]) => setText(value, text) };
+}
+
+/** Since when is not known of what the broker kept from before; then the last reading tells at least something. */
+function sessionOf({ connection, latest }, at) {
+  if (!connection) return t('device.unknown');
+  const state = t(`presence.${connection.state}`);
+  if (connection.since !== null) return `${state} · ${relative(connection.since, at)}`;
+  return latest ? t('device.sessionLast', { state, when: relative(latest[1], at) }) : state;
 }
 
 /** What is confirmed of a device that is to be kept out, and what is still to come. */
@@ -157,66 +170,79 @@ function rootsOf(fingerprints) {
   return [known.length && t('device.rootsOf', { numbers: known.map(({ generation }) => generation).sort((a, b) => a - b).join(' + ') }), others > 0 && t('device.rootsOther', { count: integer(others) })].filter(Boolean).join(' · ') || '–';
 }
 
-function drawCertificate(parent, device, holder, at) {
-  const certificate = holder?.certificates[0];
-  if (!certificate) {
-    const message = holder?.ready?.message ?? '';
-    drawOnce(parent, ['none', message, Boolean(holder)], () => [
-      holder ? empty(t('empty.certificate'), message || t('empty.certificate.text')) : empty(t('device.unregisteredShort'), t('device.unregistered')),
-    ]);
-    return;
+/** The certificate that the cluster has for a device. With time only its dates move: the focus on a copy button stays. */
+function certificateCard() {
+  const element = h('div');
+  let line;
+
+  function update(device, holder, at) {
+    const certificate = holder?.certificates[0];
+    if (!holder) return emptiness(element, true, () => empty(t('device.unregisteredShort'), t('device.unregistered')));
+    if (!certificate) return drawOnce(element, ['none', holder.ready?.message], () => [empty(t('empty.certificate'), holder.ready?.message || t('empty.certificate.text'))]);
+    const inUse = device.inUse?.serialNumber;
+    drawOnce(element, [certificate, holder, inUse], () => {
+      line = timeline(certificate);
+      return [card(certificate, holder, inUse, line.element)];
+    });
+    line.update(at);
   }
-  const inUse = device.inUse?.serialNumber;
-  const use = inUse === undefined ? 'unknown' : inUse === certificate.serialNumber ? 'yes' : 'no';
-  const shownTimes = [relative(certificate.renewalTime, at), relative(certificate.notAfter, at), lifeLeft(certificate, at).toFixed(3)];
-  drawOnce(parent, [certificate, holder.state, holder.ready, use, holder.superseded, shownTimes], () => {
-    const chip = stateChip('state');
-    chip.update(holder.state ?? 'Pending');
-    const facts = [
-      ['certificate.serial', octets(certificate.serialNumber), true],
-      ['certificate.fingerprint', octets(certificate.fingerprint), true],
-      ['certificate.names', [holder.name, ...(holder.altNames ?? [])].join(', ')],
-      ['certificate.key', holder.keyAlgorithm],
-      ['certificate.rootGeneration', String(certificate.generation)],
-      ['certificate.secret', certificate.secretName ?? '–'],
-      ['certificate.inUse', use === 'unknown' ? t('use.unknown') : use === 'yes' ? t('served.acknowledged') : `${t('use.other', { how: t('served.acknowledged') })} (${octets(inUse)})`],
-      ['certificate.superseded', integer(holder.superseded)],
-    ];
-    return [
-      h('div', { class: 'panel' },
-        h('div', { class: 'panel-head' }, chip.element, h('span', { class: 'panel-note' }, holder.ready?.message ?? '')),
-        timeline(certificate, at),
-        h('dl', { class: 'facts wide' }, facts.map(([key, text, mono]) => h('div', { class: mono ? 'fact long' : 'fact' }, h('dt', {}, t(key)), h('dd', { class: mono && 'mono' }, text, mono && copyButton(() => text, t('copy.value')))))),
-      ),
-    ];
-  });
+  return { element, update };
+}
+
+function card(certificate, holder, inUse, line) {
+  const chip = stateChip('state');
+  chip.update(holder.state ?? 'Pending');
+  const acknowledged = t('served.acknowledged');
+  const facts = [
+    ['certificate.serial', octets(certificate.serialNumber), true],
+    ['certificate.fingerprint', octets(certificate.fingerprint), true],
+    ['certificate.names', [holder.name, ...(holder.altNames ?? [])].join(', ')],
+    ['certificate.key', holder.keyAlgorithm ?? '–'],
+    ['certificate.rootGeneration', String(certificate.generation)],
+    ['certificate.secret', certificate.secretName ?? '–'],
+    ['certificate.inUse', !inUse ? t('use.unknown') : inUse === certificate.serialNumber ? acknowledged : `${t('use.other', { how: acknowledged })} (${octets(inUse)})`],
+    ['certificate.superseded', integer(holder.superseded)],
+  ];
+  return h('div', { class: 'panel' },
+    h('div', { class: 'panel-head' }, chip.element, h('span', { class: 'panel-note' }, holder.ready?.message ?? '')),
+    line,
+    h('dl', { class: 'facts wide' }, facts.map(([key, text, mono]) => h('div', { class: mono ? 'fact long' : 'fact' }, h('dt', {}, t(key)), h('dd', { class: mono && 'mono' }, text, mono && copyButton(() => text, t('copy.value')))))),
+  );
 }
 
 /** issued → renews → expires, and where in it we are. */
-function timeline(certificate, at) {
-  const { notBefore, renewalTime, notAfter } = certificate;
-  const part = (millis) => 1 - lifeLeft(certificate, millis);
+function timeline(certificate) {
+  const { renewalTime, notAfter } = certificate;
+  const percent = (millis) => (1 - lifeLeft(certificate, millis)) * 100;
   const done = h('span', { class: 'timeline-done' });
-  done.style.width = `${(part(at) * 100).toFixed(2)}%`;
   const here = h('span', { class: 'timeline-here' });
-  here.style.left = `${(part(at) * 100).toFixed(2)}%`;
   const mark = h('span', { class: 'timeline-mark' });
-  const renews = h('span', { class: 'timeline-label' }, h('b', {}, t('certificate.renews')), h('span', { title: moment(renewalTime) }, `${date(renewalTime, at)} · ${relative(renewalTime, at)}`));
-  const place = Math.min(75, Math.max(25, part(renewalTime) * 100));
-  mark.style.left = `${(part(renewalTime) * 100).toFixed(2)}%`;
-  renews.style.left = `${place.toFixed(2)}%`;
-  return h(
+  const [first, middle, last] = [issued(certificate), renewalTime, notAfter].map((millis) => h('span', { title: moment(millis) }));
+  const renews = h('span', { class: 'timeline-label' }, h('b', {}, t('certificate.renews')), middle);
+  mark.style.left = `${percent(renewalTime).toFixed(2)}%`;
+  renews.style.left = `${Math.min(75, Math.max(25, percent(renewalTime))).toFixed(2)}%`;
+  const element = h(
     'div',
-    { class: 'timeline', 'data-tone': lifeTone(certificate, at) },
+    { class: 'timeline' },
     h('div', { class: 'timeline-track' }, done, mark, here),
     h(
       'div',
       { class: 'timeline-labels' },
-      h('span', { class: 'timeline-label first' }, h('b', {}, t('certificate.issued')), h('span', { title: moment(notBefore) }, date(notBefore, at))),
+      h('span', { class: 'timeline-label first' }, h('b', {}, t('certificate.issued')), first),
       renews,
-      h('span', { class: 'timeline-label last' }, h('b', {}, t('certificate.expires')), h('span', { title: moment(notAfter) }, `${date(notAfter, at)} · ${relative(notAfter, at)}`)),
+      h('span', { class: 'timeline-label last' }, h('b', {}, t('certificate.expires')), last),
     ),
   );
+  return {
+    element,
+    update(at) {
+      setAttribute(element, 'data-tone', lifeTone(certificate, at));
+      done.style.width = here.style.left = `${percent(at).toFixed(2)}%`;
+      setText(first, date(issued(certificate), at));
+      setText(middle, `${date(renewalTime, at)} · ${relative(renewalTime, at)}`);
+      setText(last, `${date(notAfter, at)} · ${relative(notAfter, at)}`);
+    },
+  };
 }
 
 function drawMessages(parent, name) {
@@ -235,20 +261,12 @@ function drawCommands(parent, name, holder) {
     const suspended = holder.device?.suspended || holder.state === 'Suspended';
     const revoked = holder.device?.revoked || holder.state === 'Revoked';
     const order = (key, spec) => all.push([key, patch(store, 'IotDevice', name, spec)]);
-    if (!revoked && !suspended) all.push(['command.renew', renew(store, 'IotDevice', name)]);
+    if (!isWithdrawn(holder)) all.push([holder.device?.csr ? 'command.renewCsr' : 'command.renew', renew(store, 'IotDevice', name)]);
     const secret = holder.certificates[0]?.secretName;
     if (secret) all.push(['command.show', `${kubectl(store)} get secret ${secret} -o jsonpath='{.data.tls\\.crt}' | base64 -d | openssl x509 -noout -text`]);
     if (!revoked) order(suspended ? 'command.resume' : 'command.suspend', { suspended: !suspended });
     if (revoked) order('command.enrol', { revoked: null });
-    else order('command.revoke', { revoked: { reason: 'keyCompromise' } });
+    else all.push(['command.revoke', revoke(store, name)]);
   }
   drawOnce(parent, all, () => [h('div', { class: 'commands' }, all.map(([key, text]) => h('div', {}, h('h3', {}, t(key)), code(text, t('copy.command')))))]);
-}
-
-/** Draws anew only when what it is drawn from changed: selections and focus survive. */
-function drawOnce(parent, from, draw) {
-  const shown = JSON.stringify(from);
-  if (parent.dataset.shown === shown) return;
-  parent.dataset.shown = shown;
-  parent.replaceChildren(...draw());
 }

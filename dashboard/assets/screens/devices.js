@@ -4,8 +4,8 @@ import { h, setAttribute, setText } from '../dom.js';
 import { celsius, integer, relative } from '../format.js';
 import { t } from '../i18n.js';
 import { icon, STATE_ICONS } from '../icons.js';
-import { lifeLeft, presence, PRESENCES } from '../model.js';
-import { empty, firstDevice, lifeBar, stateChip } from '../parts.js';
+import { isUnregistered, lifeLeft, presence, PRESENCES } from '../model.js';
+import { empty, emptiness, firstDevice, lifeBar, stateChip } from '../parts.js';
 import { sparkline } from '../spark.js';
 import { now, store } from '../store.js';
 import { table } from '../table.js';
@@ -18,6 +18,7 @@ export function devices(root, { query, setQuery }) {
   const chips = ['all', ...PRESENCES].map(filterChip);
   const shown = h('p', { class: 'toolbar-note', role: 'status' });
   const none = h('div');
+  const filtered = h('div', {}, empty(t('empty.filtered'), t('empty.filtered.text')));
   const rows = table({
     label: t('nav.devices'),
     height: ROW,
@@ -41,6 +42,7 @@ export function devices(root, { query, setQuery }) {
     h('div', { class: 'toolbar' }, h('label', { class: 'search' }, icon('search'), search, h('kbd', { 'aria-hidden': 'true' }, '/')), h('div', { class: 'filters', role: 'group', 'aria-label': t('device.connection') }, chips.map((chip) => chip.element)), shown),
     rows.element,
     none,
+    filtered,
   );
   search.addEventListener('input', () => {
     setQuery({ q: search.value });
@@ -88,14 +90,9 @@ export function devices(root, { query, setQuery }) {
     }
     rows.render(items);
     setText(shown, items.length === store.devices.size ? '' : t('devices.shown', { shown: integer(items.length), all: integer(store.devices.size) }));
-    const why = store.devices.size === 0 ? 'none' : items.length === 0 ? 'filtered' : '';
-    rows.element.hidden = why !== '';
-    if (none.dataset.why !== why) {
-      none.dataset.why = why;
-      none.replaceChildren(
-        ...(why === 'none' ? [empty(t('empty.devices'), t('empty.devices.text'), firstDevice(store.namespace))] : why === 'filtered' ? [empty(t('empty.filtered'), t('empty.filtered.text'))] : []),
-      );
-    }
+    rows.element.hidden = items.length === 0;
+    filtered.hidden = items.length > 0 || store.devices.size === 0;
+    emptiness(none, store.devices.size === 0, () => empty(t('empty.devices'), t('empty.devices.text'), firstDevice(store.namespace)));
   }
   render();
 
@@ -138,7 +135,7 @@ function row({ device: { name } }) {
       const at = now();
       const present = presence(device, at);
       setAttribute(this.element, 'data-presence', present);
-      unregistered.hidden = device.registered;
+      unregistered.hidden = !isUnregistered(store, device);
       setText(value, device.latest ? `${celsius(device.latest[2])} °C` : '–');
       spark.draw(device, at);
       chip.update(present);

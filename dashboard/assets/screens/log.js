@@ -6,7 +6,7 @@ import { t } from '../i18n.js';
 import { icon } from '../icons.js';
 import { brokerText, isBrokerEvent } from '../model.js';
 import { empty } from '../parts.js';
-import { store } from '../store.js';
+import { LOG_MESSAGES, store } from '../store.js';
 import { selects } from '../topics.js';
 
 const LINES = 400;
@@ -22,9 +22,11 @@ export function log(root, { query, setQuery }) {
   const lines = h('ol', { class: 'log-lines' });
   const view = h('div', { class: 'log', tabindex: '0', role: 'log', 'aria-live': 'off', 'aria-label': t('nav.log') }, lines);
   const none = h('div');
-  const status = h('p', { class: 'toolbar-note', role: 'status' });
+  const count = h('p', { class: 'toolbar-note' });
+  // Says that it was held or goes on; the count beside it would be said with each message.
+  const voice = h('p', { class: 'sr', role: 'status' });
   root.append(
-    h('div', { class: 'toolbar' }, h('label', { class: 'search' }, icon('search'), topic, h('kbd', { 'aria-hidden': 'true' }, '/')), h('label', { class: 'search narrow' }, icon('search'), text), h('div', { class: 'filters', role: 'group', 'aria-label': t('log.kind') }, kinds), pause, status),
+    h('div', { class: 'toolbar' }, h('label', { class: 'search' }, icon('search'), topic, h('kbd', { 'aria-hidden': 'true' }, '/')), h('label', { class: 'search narrow' }, icon('search'), text), h('div', { class: 'filters', role: 'group', 'aria-label': t('log.kind') }, kinds), pause, count, voice),
     view,
     none,
   );
@@ -45,6 +47,7 @@ export function log(root, { query, setQuery }) {
 
   function togglePause() {
     paused = paused ? undefined : { lastId: store.log.at(-1)?.id ?? 0 };
+    setText(voice, t(paused ? 'log.paused' : 'log.resumed'));
     if (!paused) restart();
     update(new Set(['log']));
   }
@@ -80,7 +83,7 @@ export function log(root, { query, setQuery }) {
     }
     if (!changed.has('log') && !changed.has('all')) return;
     const waiting = paused ? store.log.filter((line) => line.id > paused.lastId && wanted(line)).length : 0;
-    setText(status, paused ? t('log.waiting', { count: integer(waiting) }) : '');
+    setText(count, paused ? t('log.waiting', { count: waiting < LOG_MESSAGES ? integer(waiting) : `${integer(LOG_MESSAGES)}+` }) : '');
     const upTo = paused?.lastId ?? Infinity;
     const fresh = store.log.filter((line) => line.id > last && line.id <= upTo && wanted(line)).slice(-LINES);
     const follows = view.scrollHeight - view.scrollTop - view.clientHeight < FOLLOW;
@@ -109,17 +112,13 @@ export function log(root, { query, setQuery }) {
 
 function lineElements(line) {
   const event = isBrokerEvent(line);
-  const marks = [
-    !event && h('span', { class: 'mark', title: t('log.qos') }, `Q${line.qos}`),
-    line.retained && h('span', { class: 'mark', title: t('log.retained') }, 'R'),
-  ];
   const element = h(
     'li',
     { class: `log-line ${event ? 'event' : ''} ${line.topic === '$SYS/broker/log/E' ? 'error' : ''}` },
     h('time', { title: moment(line.at) }, clock(line.at)),
     h('span', { class: 'log-topic', title: line.topic }, event ? t(level(line.topic)) : line.topic),
     h('span', { class: 'log-payload' }, event ? brokerText(line.payload) : line.payload, line.truncated && ' …'),
-    h('span', { class: 'log-marks' }, marks),
+    line.retained && h('span', { class: 'mark', title: t('log.retained') }, 'R'),
   );
   return line.skipped ? [element, h('li', { class: 'log-gap' }, t('log.skipped', { count: integer(line.skipped) }))] : [element];
 }

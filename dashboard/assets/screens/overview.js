@@ -3,8 +3,8 @@
 import { h, keyedList, setAttribute, setText } from '../dom.js';
 import { celsius, clock, duration, integer, rate, relative } from '../format.js';
 import { t, word } from '../i18n.js';
-import { barredButHere, brokerText, byName, certificateRows, isBarred, isBrokerEvent, needsAttention, nextDue, presence, PRESENCES } from '../model.js';
-import { empty, firstDevice, holderName, lifeBar, noteOf, section, stateChip } from '../parts.js';
+import { brokerText, byName, certificateRows, isBrokerEvent, isClusterKnown, isWithdrawn, needsAttention, nextDue, presence, PRESENCES, signingGeneration, withdrawnButHere } from '../model.js';
+import { empty, emptiness, firstDevice, holderName, lifeBar, noteOf, section, stateChip } from '../parts.js';
 import { icon, STATE_ICONS } from '../icons.js';
 import { sparkline } from '../spark.js';
 import { now, sourceNow, store } from '../store.js';
@@ -39,9 +39,7 @@ export function overview(root) {
     const hidden = all.length - shown.length;
     more.hidden = hidden === 0;
     if (hidden) more.replaceChildren(t('overview.more', { count: integer(hidden) }), ' ', h('a', { href: '/devices' }, t('overview.all')));
-    none.hidden = all.length > 0;
-    if (all.length === 0 && !none.firstChild) none.append(empty(t('empty.devices'), t('empty.devices.text'), firstDevice(store.namespace)));
-    if (all.length > 0) none.replaceChildren();
+    emptiness(none, all.length === 0, () => empty(t('empty.devices'), t('empty.devices.text'), firstDevice(store.namespace)));
   }
 
   function drawEvents() {
@@ -65,6 +63,9 @@ export function overview(root) {
   update(new Set(['all', 'log']));
   return { title: t('nav.overview'), update };
 }
+
+/** "There is none", where that is known. */
+const missing = (key) => t(isClusterKnown(store) ? key : 'health.unknown');
 
 /** With few devices all of them, by name, so that nothing jumps. With many those that have something to show, and of them those in trouble first. */
 function choose(devices, at) {
@@ -132,7 +133,7 @@ function devicesTile() {
       const at = now();
       const counts = Object.fromEntries(PRESENCES.map((state) => [state, 0]));
       for (const device of store.devices.values()) counts[presence(device, at)] += 1;
-      setText(value, integer(store.devices.size));
+      setText(value, store.devices.size || isClusterKnown(store) ? integer(store.devices.size) : '–');
       for (const part of parts) {
         part.element.hidden = part.state !== 'online' && counts[part.state] === 0;
         setText(part.count, `${integer(counts[part.state])} ${t(`presence.${part.state}`)}`);
@@ -163,10 +164,10 @@ function certificatesTile() {
     update(rows) {
       const at = now();
       const bad = rows.filter((row) => needsAttention(row, at)).length;
-      setText(value, integer(rows.filter((row) => row.certificate).length));
-      note.replaceChildren(
-        h('span', { class: 'count', 'data-tone': bad ? 'bad' : 'ok' }, icon(bad ? 'warn' : 'check'), bad ? t('tile.attention', { count: integer(bad) }) : t('tile.inOrder')),
-      );
+      const known = rows.length > 0 || isClusterKnown(store);
+      setText(value, known ? integer(rows.filter((row) => row.certificate).length) : '–');
+      const [tone, mark] = bad ? ['bad', 'warn'] : known ? ['ok', 'check'] : ['quiet', 'wait'];
+      note.replaceChildren(h('span', { class: 'count', 'data-tone': tone }, icon(mark), bad ? t('tile.attention', { count: integer(bad) }) : t(known ? 'tile.inOrder' : 'health.unknown')));
     },
   };
 }
@@ -179,7 +180,7 @@ function dueTile() {
       const at = now();
       const [next] = nextDue(rows, 1);
       setText(value, next ? (next.due > at ? duration(next.due - at) : at - next.due < 60_000 ? t('tile.now') : t('tile.overdue')) : '–');
-      setText(note, next ? next.holder.name : t('tile.noCertificate'));
+      setText(note, next ? next.holder.name : missing('tile.noCertificate'));
       setAttribute(value, 'data-tone', next && at - next.due >= 60_000 ? 'warn' : undefined);
     },
   };
@@ -193,8 +194,8 @@ function revocationTile() {
       const at = now();
       const lists = [...store.holders.values()].flatMap((holder) => (holder.root?.crl ? [holder.root.crl] : []));
       const oldest = lists.sort((a, b) => a.nextUpdate - b.nextUpdate)[0];
-      setText(value, oldest ? duration(at - oldest.thisUpdate) : '–');
-      setText(note, oldest ? t('tile.crlNote', { revoked: integer(lists.reduce((sum, list) => sum + list.revoked, 0)), duration: duration(oldest.nextUpdate - at) }) : t('tile.noCrl'));
+      setText(value, oldest ? duration(at - oldest.signedAt) : '–');
+      setText(note, oldest ? t('tile.crlNote', { revoked: integer(lists.reduce((sum, list) => sum + list.revoked, 0)), duration: duration(oldest.nextUpdate - at) }) : missing('tile.noCrl'));
       setAttribute(value, 'data-tone', oldest && oldest.nextUpdate < at ? 'bad' : undefined);
     },
   };
@@ -220,11 +221,12 @@ function barredTile() {
   return {
     element,
     update() {
-      const here = barredButHere(store, now()).length;
-      const all = [...store.holders.values()].filter(isBarred).length;
-      setText(value, integer(here));
-      setAttribute(value, 'data-tone', here ? 'bad' : undefined);
-      setText(note, all ? t('tile.barredNote', { count: integer(all) }) : t('tile.nobodyBarred'));
+      const known = sourceNow('broker').health === 'up' && isClusterKnown(store);
+      const here = withdrawnButHere(store, now()).length;
+      const all = [...store.holders.values()].filter(isWithdrawn).length;
+      setText(value, known ? integer(here) : '–');
+      setAttribute(value, 'data-tone', known && here ? 'bad' : undefined);
+      setText(note, all ? t('tile.barredNote', { count: integer(all) }) : missing('tile.nobodyBarred'));
     },
   };
 }
@@ -239,9 +241,9 @@ function rotationTile() {
       const { rotation, paused } = running?.root ?? {};
       setText(value, rotation ? word('phase', rotation.phase) : roots.length ? t('tile.noRotation') : '–');
       setAttribute(value, 'data-tone', paused && rotation ? 'warn' : undefined);
-      const active = roots.flatMap(({ certificates }) => certificates).find(({ generationState }) => generationState === 'Active');
+      const active = roots.map(signingGeneration).find(Boolean);
       if (rotation) setText(note, t(paused ? 'rotation.paused' : 'tile.rotationNote', { done: integer(rotation.reissued), total: integer(rotation.total) }));
-      else setText(note, active ? t('certificate.generation', { number: active.generation }) : t('tile.noRoot'));
+      else setText(note, active ? t('certificate.generation', { number: active.generation }) : missing('tile.noRoot'));
     },
   };
 }

@@ -1,19 +1,23 @@
 // The replacement of a root: where it is, how far, who is waited for.
 
-import { kubectl, patch } from '../audit.js';
-import { h } from '../dom.js';
+import { patch, rotate } from '../audit.js';
+import { drawOnce, h, keyedList } from '../dom.js';
 import { eventHistory } from '../events.js';
-import { integer, moment, relative } from '../format.js';
+import { integer, moment } from '../format.js';
 import { t, word } from '../i18n.js';
 import { icon } from '../icons.js';
-import { code, empty, stateChip } from '../parts.js';
-import { now, store } from '../store.js';
+import { code, emptiness, empty, stateChip, timeText, updateTimes } from '../parts.js';
+import { store } from '../store.js';
 
 const PHASES = ['Distributing', 'SwitchingServers', 'Reissuing', 'Draining', 'Retiring'];
 
 export function rotation(root) {
+  const none = h('div');
+  const panels = h('div');
   /** Of each root, by name. */
   const histories = new Map();
+  root.append(none, panels);
+  const render = keyedList(panels, ({ name }) => name, ({ name }) => rootPanel(name, history(name)));
 
   function history(name) {
     if (!histories.has(name)) histories.set(name, eventHistory('RootCA', name));
@@ -24,11 +28,9 @@ export function rotation(root) {
     for (const { update } of histories.values()) update();
     if (!['all', 'holders', 'tick'].some((field) => changed.has(field))) return;
     const roots = [...store.holders.values()].filter((holder) => holder.kind === 'RootCA');
-    const minute = Math.floor(now() / 60_000);
-    const shown = JSON.stringify([roots, minute]);
-    if (root.dataset.shown === shown) return;
-    root.dataset.shown = shown;
-    root.replaceChildren(...(roots.length ? roots.map((holder) => rootPanel(holder, history(holder.name))) : [empty(t('empty.roots'), t('empty.roots.text'))]));
+    render(roots);
+    emptiness(none, roots.length === 0, () => empty(t('empty.roots'), t('empty.roots.text')));
+    updateTimes(panels);
   }
   update(new Set(['all']));
   return {
@@ -40,23 +42,25 @@ export function rotation(root) {
   };
 }
 
-function rootPanel({ name, certificates, root }, history) {
-  const { rotation, paused } = root;
-  return h(
-    'div',
-    { class: 'panel' },
-    h('div', { class: 'panel-head' }, h('h2', {}, name), h('span', { class: 'panel-note' }, root.subject), h('span', { class: 'chip', 'data-tone': rotation ? (paused ? 'warn' : 'info') : 'ok' }, icon(rotation ? (paused ? 'pause' : 'refresh') : 'check'), t(rotation ? (paused ? 'rotation.paused' : 'rotation.running') : 'rotation.none'))),
-    rotation && progress(rotation),
-    h('ul', { class: 'list' }, certificates.map(generation)),
-    safety(certificates, rotation),
-    h('div', { class: 'part' }, h('h3', {}, t('events.title')), history.element),
-    h('div', { class: 'part commands' }, orders(name, root).map(([key, text]) => h('div', {}, h('h3', {}, t(key)), code(text, t('copy.command'))))),
-  );
+/** Each part is drawn anew only with what it shows, so that the focus on a copy button outlives the progress above it. */
+function rootPanel(name, history) {
+  const [head, state, commands] = [h('div', { class: 'panel-head' }), h('div'), h('div', { class: 'part commands' })];
+  return {
+    element: h('div', { class: 'panel' }, head, state, h('div', { class: 'part' }, h('h3', {}, t('events.title')), history.element), commands),
+    update({ certificates, root }) {
+      const { subject, rotation, paused } = root;
+      const [tone, mark, words] = !rotation ? ['ok', 'check', 'rotation.none'] : paused ? ['warn', 'pause', 'rotation.paused'] : ['info', 'refresh', 'rotation.running'];
+      drawOnce(head, [subject, words], () => [h('h2', {}, name), h('span', { class: 'panel-note' }, subject), h('span', { class: 'chip', 'data-tone': tone }, icon(mark), t(words))]);
+      drawOnce(state, [certificates, rotation], () => [rotation && progress(rotation), h('ul', { class: 'list' }, certificates.map(generation)), certificates.length > 0 && safety(certificates, rotation)].filter(Boolean));
+      const todo = orders(name, root);
+      drawOnce(commands, todo, () => todo.map(([key, text]) => h('div', {}, h('h3', {}, t(key)), code(text, t('copy.command')))));
+    },
+  };
 }
 
 /** What can be done about it now, by hand. */
 function orders(name, { rotation, paused }) {
-  if (!rotation) return [['command.rotate', `${kubectl(store)} patch rootca ${name} --type merge -p "{\\"spec\\":{\\"rotation\\":{\\"trigger\\":\\"$(date -u +%FT%TZ)\\"}}}"`]];
+  if (!rotation) return [['command.rotate', rotate(store, name)]];
   return [[paused ? 'command.continue' : 'command.pause', patch(store, 'RootCA', name, { rotation: { paused: !paused } })]];
 }
 
@@ -79,7 +83,7 @@ function generation(certificate) {
     { class: 'list-row generation' },
     h('strong', {}, t('certificate.generation', { number: certificate.generation })),
     chip.element,
-    h('span', { class: 'list-end', title: moment(certificate.notAfter) }, t('overview.expires', { when: relative(certificate.notAfter, now()) })),
+    timeText('overview.expires', certificate.notAfter, { class: 'list-end', title: moment(certificate.notAfter) }),
   );
 }
 
@@ -95,7 +99,7 @@ function progress({ phase, reason, startedAt, trusting, reissued, total, laggard
         h('li', { class: 'phase', 'data-at': index < current ? 'done' : index === current ? 'now' : 'later', 'aria-current': index === current && 'step' }, icon(index < current ? 'check' : index === current ? 'refresh' : 'wait'), h('span', {}, word('phase', name))),
       ),
     ),
-    h('p', { class: 'fine' }, [reason, startedAt && t('rotation.since', { when: relative(startedAt, now()) })].filter(Boolean).join(' · ')),
+    h('p', { class: 'fine' }, reason, reason && startedAt && ' · ', startedAt && timeText('rotation.since', startedAt)),
     count(t('rotation.trusting'), trusting, total),
     count(t('rotation.reissued'), reissued, total),
     laggards.length > 0 && h('p', { class: 'fine' }, t('rotation.laggards'), ' ', laggards.flatMap((name, index) => [index ? ', ' : '', h('a', { class: 'link', href: `/devices/${encodeURIComponent(name)}` }, name)])),
