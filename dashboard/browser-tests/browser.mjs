@@ -5,11 +5,21 @@ import { readFile } from 'node:fs/promises';
 import { chromium } from 'playwright-core';
 
 /** `CHROMIUM` names another one than Debian's. */
-export const launch = () =>
-  chromium.launch({
-    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-    args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
-  });
+const OPTIONS = {
+  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
+};
+
+export const launch = () => chromium.launch(OPTIONS);
+
+/** A browser whose processes can be stopped and continued all at once, as those of a laptop that sleeps. */
+export async function launchStoppable() {
+  const server = await chromium.launchServer(OPTIONS);
+  const browser = await chromium.connect(server.wsEndpoint());
+  // Playwright starts it as the leader of a group of its own.
+  const signal = (name) => process.kill(-server.process().pid, name);
+  return { browser, stop: () => signal('SIGSTOP'), go: () => signal('SIGCONT'), close: () => server.close() };
+}
 
 /** Waits until `read` gives something that `holds`; a condition, not a pause. */
 export async function eventually(read, holds, within = 20_000) {

@@ -54,7 +54,7 @@ export class Site {
         return heard();
       },
       Boolean,
-      90_000,
+      150_000,
     );
     voice.close();
   }
@@ -84,8 +84,11 @@ export class Site {
     try {
       await body();
     } finally {
-      await undo();
-      await this.scale(operator, spec.replicas || 1);
+      try {
+        await undo();
+      } finally {
+        await this.scale(operator, spec.replicas || 1);
+      }
     }
   }
 }

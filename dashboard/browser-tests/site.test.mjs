@@ -143,7 +143,7 @@ describe('a site', { skip: SKIP }, () => {
     }
   });
 
-  test('what broker and dashboard really use stands beside what is in their Secrets, and follows a renewal', { timeout: 150_000 }, async (t) => {
+  test('what broker and dashboard really use stands beside what is in their Secrets, and follows a renewal', { timeout: 300_000 }, async (t) => {
     const page = await open('/certificates');
     const serials = async (name) => {
       const text = row(page, name);
@@ -154,7 +154,7 @@ describe('a site', { skip: SKIP }, () => {
       await site.patch(resource, name, { spec: { renewal: { trigger: `browser-test-${Date.now()}` } } });
       const from = Date.now();
       const renewed = await eventually(() => serials(name), ({ secret }) => secret !== before.secret, 20_000);
-      const after = await eventually(() => serials(name), ({ use, seen, secret }) => how.test(use) && seen === secret && secret === renewed.secret, 90_000);
+      const after = await eventually(() => serials(name), ({ use, seen, secret }) => how.test(use) && seen === secret && secret === renewed.secret, 150_000);
       t.diagnostic(`${kind}: the new certificate was really used ${((Date.now() - from) / 1_000).toFixed(1)} s after kubectl patch`);
       // The judge is another client than the one that the page's figure comes from.
       const { status } = await site.get(resource, name);
@@ -320,8 +320,8 @@ describe('a site', { skip: SKIP }, () => {
       const thief = await site.as('device002');
       await eventually(turns, (addresses) => addresses.length > seen || addresses.length === 4, 20_000);
       thief.close();
-      const here = (await turns()).at(-1).address;
-      await eventually(turns, (addresses) => addresses.at(-1).address !== here, 90_000);
+      // The thermometer is thrown out and comes back, perhaps sooner than this looks.
+      await eventually(turns, (addresses) => addresses.length > seen + 1 || addresses.length === 4, 90_000);
       if ((await turns()).length >= 3) break;
     }
     await finding('device002', 'connects in turn from').waitFor({ timeout: 20_000 });
@@ -394,9 +394,10 @@ describe('a site', { skip: SKIP }, () => {
     const pages = [];
     for (const where of ['/', '/devices?q=sensor-01', '/log']) pages.push(await open(where, { excused: SERVER_AWAY }));
     await Promise.all(pages.map(mark));
+    await pages[0].evaluate(watchStream);
     const killed = Date.now();
     await site.kubectl('delete', 'pod', '-l', 'app.kubernetes.io/name=dashboard', '--force', '--grace-period=0');
-    await pages[0].getByText(/^This page has heard nothing from the dashboard since/).waitFor({ timeout: 30_000 });
+    await eventually(() => pages[0].evaluate(() => window.wasAway === true), Boolean, 30_000);
     for (const page of pages) await eventually(() => page.locator('.source').last().innerText(), (text) => text.includes('Live'), 90_000);
     t.diagnostic(`the last of ${pages.length} tabs was live ${((Date.now() - killed) / 1_000).toFixed(1)} s after the pod was killed`);
     const voice = await eventually(() => site.voice().catch(() => undefined), Boolean);
@@ -473,6 +474,12 @@ function watchValues() {
     // The observer runs within the frame; a message is handled once that frame is painted.
     port2.postMessage(undefined);
   }).observe(document.querySelector('.tbody'), { subtree: true, childList: true, characterData: true });
+}
+
+/** Notes whether the stream was ever lost: `window.wasAway`. */
+function watchStream() {
+  const line = [...document.querySelectorAll('.source')].at(-1);
+  new MutationObserver(() => (window.wasAway ||= line.dataset.health !== 'live')).observe(line, { attributes: true });
 }
 
 /** Notes when the row of `name` turned stale: `window.staleAt`. */

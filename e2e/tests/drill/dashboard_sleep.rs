@@ -1,10 +1,14 @@
-//! Tabs that sleep for ten minutes, as those of a laptop that is closed, catch up by themselves: dashboard/browser-tests/drill-sleep.mjs
-//! freezes real tabs, takes the network from them, or both.
+//! Tabs that sleep for ten minutes catch up by themselves: dashboard/browser-tests/drill-sleep.mjs stops every process of a real
+//! browser, as a laptop that is closed does, takes the network from one, and freezes a tab.
 
 use std::time::Duration;
 
 use anyhow::Result;
-use e2e::{environment, figures::figures, site};
+use e2e::{
+    environment,
+    figures::{figures, time},
+    site,
+};
 use serde::Deserialize;
 
 use crate::browser;
@@ -20,6 +24,7 @@ const CAUGHT_UP: Duration = Duration::from_secs(10);
 struct Woken {
     way: String,
     millis: u64,
+    stood_still: u64,
     same_document: bool,
     live: bool,
 }
@@ -34,7 +39,14 @@ async fn a_tab_that_slept_catches_up_by_itself() -> Result<()> {
             let variables = [("SECONDS", asleep.as_secs().to_string())];
             let tabs: Vec<Woken> =
                 browser::run(site, "drill-sleep.mjs", &variables, BEFORE + 2 * asleep).await?;
-            for Woken { way, millis, same_document, live } in tabs {
+            for Woken { way, millis, stood_still, same_document, live } in tabs {
+                let still = Duration::from_millis(stood_still);
+                figures.bounded(
+                    format_args!("{way}: nothing was painted for"),
+                    format_args!("≥ {}", time(asleep)),
+                    time(still),
+                    still >= asleep,
+                );
                 figures.at_most(
                     format_args!("{way}: from waking to a value of now"),
                     CAUGHT_UP,
