@@ -116,8 +116,8 @@ function activeBanners() {
 function bannerElement({ id }) {
   const title = h('strong');
   const detail = h('span', { class: 'banner-detail' });
-  // Beside the alert, which would be said again with each second.
-  const length = h('span', { class: 'banner-detail' });
+  // For the eye: said aloud, it would be said again with each second, and since when is in the title.
+  const length = h('span', { class: 'banner-detail', 'aria-hidden': 'true' });
   return {
     element: h('div', { class: 'banner' }, icon('warn'), h('div', {}, h('div', { role: 'alert' }, title, detail), length)),
     update({ since, problem }) {

@@ -156,13 +156,13 @@ export function emptiness(parent, nothing, draw) {
 
 /** `{when}` of the text `key`, as seen from now; kept by `updateTimes`. */
 export function timeText(key, millis, attributes) {
-  return h('span', { ...attributes, 'data-text': key, 'data-at': millis }, t(key, { when: relative(millis, serverNow()) }));
+  return h('span', { ...attributes, 'data-text': key, 'data-moment': millis }, t(key, { when: relative(millis, serverNow()) }));
 }
 
 /** Brings the times in `parent` up to date and leaves all else alone: what is selected or has the focus stays so. */
 export function updateTimes(parent) {
   const at = serverNow();
-  for (const element of parent.querySelectorAll('[data-at]')) setText(element, t(element.dataset.text, { when: relative(Number(element.dataset.at), at) }));
+  for (const element of parent.querySelectorAll('[data-moment]')) setText(element, t(element.dataset.text, { when: relative(Number(element.dataset.moment), at) }));
 }
 
 /** The manifest of a first device. */

@@ -375,7 +375,7 @@ describe('a site', { skip: SKIP }, () => {
     const page = await open('/devices?q=device001');
     await mark(page);
     const binding = 'dashboard-dashboard';
-    const banner = page.getByText(/^The Kubernetes API has not answered since \d\d:\d\d:\d\d$/);
+    const banner = page.getByText(/^Nothing new from the Kubernetes API since \d\d:\d\d:\d\d$/);
     await site.withoutOperator(async () => {
       await site.kubectl('delete', 'rolebinding', binding);
       await banner.waitFor({ timeout: 30_000 });
