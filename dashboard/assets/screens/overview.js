@@ -106,7 +106,8 @@ function card(device) {
       unit.hidden = !current.latest;
       setText(note, noteOf(current, state, at));
       const known = current.spark.values.filter((one) => one !== null);
-      setText(range, known.length > 1 ? t('overview.range', { min: celsius(Math.min(...known)), max: celsius(Math.max(...known)) }) : '');
+      // One that is silent says since when: that takes the room.
+      setText(range, state === 'online' && known.length > 1 ? t('overview.range', { min: celsius(Math.min(...known)), max: celsius(Math.max(...known)) }) : '');
       spark.draw(current, at);
     },
   };
