@@ -21,11 +21,6 @@ const WAYS = {
   'every process of the browser stopped': { sleep: (tab) => tab.stop(), wake: (tab) => tab.go() },
   /** It is in a train's tunnel. */
   'no network': { sleep: (tab) => tab.road.cut(), wake: (tab) => tab.road.mend() },
-  /** The browser saves power. */
-  'tab frozen': {
-    sleep: (tab) => tab.devtools.send('Page.setWebLifecycleState', { state: 'frozen' }),
-    wake: (tab) => tab.devtools.send('Page.setWebLifecycleState', { state: 'active' }),
-  },
 };
 
 /** A road to the dashboard that can be cut: connections end, and new ones are refused. */
@@ -81,7 +76,6 @@ try {
     const tab = { way, sleep, wake, road: await road(), ...(await launchStoppable()) };
     tabs.push(tab);
     tab.page = await (await tab.browser.newContext({ locale: 'en-GB' })).newPage();
-    tab.devtools = await tab.page.context().newCDPSession(tab.page);
     await tab.page.goto(new URL('/devices?q=sensor-01', tab.road.url).href);
     await tab.page.locator('.tbody .tr .cell-value').filter({ hasText: /\d/ }).waitFor();
     await tab.page.evaluate(watchPaints);

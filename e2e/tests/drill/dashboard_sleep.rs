@@ -1,5 +1,5 @@
 //! Tabs that sleep for ten minutes catch up by themselves: dashboard/browser-tests/drill-sleep.mjs stops every process of a real
-//! browser, as a laptop that is closed does, takes the network from one, and freezes a tab.
+//! browser, as a laptop that is closed does, and takes the network from another.
 
 use std::time::Duration;
 
