@@ -7,34 +7,56 @@ use jiff::Timestamp;
 use pki::{Crl, TrustBundle};
 use tokio::sync::Notify;
 
-/// The most lists that are kept: two roots are trusted at a time.
-const KEPT: usize = 8;
-
-/// Lists that were handed over, the latest first.
+/// Lists that were handed over.
 #[derive(Debug, Default)]
 pub(crate) struct Pushed {
-    lists: Mutex<(u64, Vec<Crl>)>,
+    known: Mutex<Known>,
     news: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    version: u64,
+    /// The roots of the last set that was seen.
+    trust: Option<TrustBundle>,
+    /// The list with the highest number of each of them.
+    lists: Vec<Crl>,
 }
 
 // === impl Pushed ===
 
 impl Pushed {
-    /// Takes lists; whether they count is decided when a set is made.
+    /// From now on lists of these roots are taken, and of no others.
+    pub(crate) fn trust(&self, roots: &str) {
+        let Ok(trust) = TrustBundle::from_pem(roots) else { return };
+        let mut known = self.lock();
+        known.lists.retain(|list| trust.roots().any(|root| list.verify(root).is_ok()));
+        known.trust = Some(trust);
+    }
+
+    /// Takes lists of trusted roots that are later than those known: whoever hands over others changes nothing. Whether they count is
+    /// decided when a set is made.
     pub(crate) fn take(&self, crls: Vec<Crl>) {
-        let mut lists = self.lock();
-        lists.0 += 1;
+        let mut known = self.lock();
+        let Known { version, trust, lists } = &mut *known;
         for crl in crls {
-            lists.1.retain(|known| known.der() != crl.der());
-            lists.1.insert(0, crl);
+            let Some(root) = trust.iter().flat_map(TrustBundle::roots).find(|root| crl.verify(root).is_ok())
+            else {
+                continue;
+            };
+            match lists.iter_mut().find(|list| list.verify(root).is_ok()) {
+                Some(list) if list.number() >= crl.number() => continue,
+                Some(list) => *list = crl,
+                None => lists.push(crl),
+            }
+            *version += 1;
         }
-        lists.1.truncate(KEPT);
         self.news.notify_one();
     }
 
     /// Rises whenever lists are taken.
     pub(crate) fn version(&self) -> u64 {
-        self.lock().0
+        self.lock().version
     }
 
     /// Returns when lists were taken since the last time.
@@ -45,14 +67,14 @@ impl Pushed {
     /// `mounted` with every list replaced by the latest one of the same root that was handed over and is in date. As it is, where
     /// it cannot be read: the checks of the set will say why.
     pub(crate) fn latest(&self, mounted: &str, roots: &str, now: Timestamp) -> String {
-        let lists = self.lock();
+        let known = self.lock();
         let (Ok(mounted_lists), Ok(trust)) = (Crl::all_from_pem(mounted), TrustBundle::from_pem(roots))
         else {
             return mounted.to_owned();
         };
         let latest = |list: &Crl| -> Option<&Crl> {
             let root = trust.roots().find(|root| list.verify(root).is_ok())?;
-            let later = lists.1.iter().filter(|it| it.number() > list.number());
+            let later = known.lists.iter().filter(|it| it.number() > list.number());
             let valid = later.filter(|it| it.check_dates(now).is_ok() && it.verify(root).is_ok());
             valid.max_by_key(|it| it.number())
         };
@@ -63,8 +85,8 @@ impl Pushed {
         replaced.into_iter().map(|(list, latest)| latest.unwrap_or(list).to_pem()).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, (u64, Vec<Crl>)> {
-        self.lists.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -103,7 +125,11 @@ mod tests {
         let pushed = Pushed::default();
         assert_eq!(pushed.latest(&mounted, &roots, now()), mounted);
 
+        pushed.trust(&roots);
         pushed.take(vec![list(&stranger, 99), list(&one, 4), list(&two, 4)]);
+        let version = pushed.version();
+        pushed.take((100..120).map(|number| list(&stranger, number)).chain([list(&two, 2)]).collect());
+        assert_eq!(pushed.version(), version, "what does not count is no news");
         let latest = pushed.latest(&mounted, &roots, now());
         let numbers =
             |text: &str| -> Vec<_> { Crl::all_from_pem(text).unwrap().iter().map(Crl::number).collect() };

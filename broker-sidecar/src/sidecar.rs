@@ -118,6 +118,7 @@ impl Sidecar {
         {
             info!("set {set} is in place already");
             // Its lists may be later than those that are mounted.
+            self.pushed.trust(&set.files().roots);
             self.pushed.take(pki::Crl::all_from_pem(&set.files().crls).unwrap_or_default());
             self.has_in_place(set);
         }
@@ -135,6 +136,7 @@ impl Sidecar {
         }
         self.mounted_set.judge(Stamp::of_set(pki), now, || {
             let mut files = Files::read(pki).map_err(|error| error.to_string())?;
+            pushed.trust(&files.roots);
             files.crls = pushed.latest(&files.crls, &files.roots, now);
             Set::check(files, now).map_err(|error| error.to_string())
         });

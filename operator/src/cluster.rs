@@ -53,8 +53,17 @@ pub struct Cluster {
     identity: String,
     children: Arc<Children>,
     clock: Clock,
-    /// What was applied last, and the revision that this led to.
-    applied: Mutex<HashMap<Key, (String, Revision)>>,
+    applied: Mutex<HashMap<Key, Applied>>,
+}
+
+/// What was applied last.
+struct Applied {
+    /// A digest of it.
+    hash: String,
+    /// The revision that this led to.
+    revision: Revision,
+    /// The UID of whoever it was made for.
+    owner: Option<String>,
 }
 
 /// An object of a name that we need and that somebody else made.
@@ -184,8 +193,13 @@ impl Cluster {
         let key = Key::of::<K>(&namespace, &name);
         let hash = hash(object);
         let known = self.children.get(&key).filter(|child| child.owner == labelled_owner(object.meta()));
-        let before =
-            self.lock().get(&key).filter(|(applied, _)| *applied == hash).map(|(_, revision)| *revision);
+        let owner = controller(object.meta()).map(|owner| owner.uid.clone());
+        let (before, was_there) = match self.lock().get(&key) {
+            Some(applied) => {
+                (Some(applied.revision).filter(|_| applied.hash == hash), applied.owner == owner)
+            }
+            None => (None, false),
+        };
         if let (Some(known), Some(before)) = (&known, before)
             && before == known.revision()
         {
@@ -209,14 +223,14 @@ impl Cluster {
         self.note::<K>(&applied);
         let Some(now) = Child::from_meta(&applied) else { return Ok(Written::Done(())) };
         let happened = match (before, known) {
+            (_, None) if was_there => Some("was deleted: it is back"),
             // It was as it is wanted now, and is not any more.
-            (Some(_), None) => Some("was deleted: it is back"),
             (Some(_), Some(known)) if known.resource_version != now.resource_version => {
                 Some("was changed by somebody: it is again as it was")
             }
             _ => None,
         };
-        self.lock().insert(key, (hash, now.revision()));
+        self.lock().insert(key, Applied { hash, revision: now.revision(), owner });
         if let Some(happened) = happened {
             // Rare, so that it costs nothing where it does not happen.
             Box::pin(self.restored(object, happened)).await;
@@ -257,9 +271,11 @@ impl Cluster {
 
     /// Deletes an object of ours, if it is there.
     pub async fn delete<K: Made>(&self, namespace: &str, name: &str) -> Result<()> {
-        if self.children.get(&Key::of::<K>(namespace, name)).is_none() {
+        let key = Key::of::<K>(namespace, name);
+        if self.children.get(&key).is_none() {
             return Ok(());
         }
+        self.lock().remove(&key);
         match self.api::<K>(namespace).delete(name, &kube::api::DeleteParams::background()).await {
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
             other => other.map(|_| ()).trying(|| format!("delete {} {name}", K::kind(&()))),
@@ -386,7 +402,7 @@ impl Cluster {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, (String, Revision)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Applied>> {
         self.applied.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,5 +1,6 @@
 //! One controller: when it looks at an object, how many at a time, and what happens when that fails.
 
+use std::collections::HashSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -46,11 +47,12 @@ pub async fn run<K, F>(
     F: Future<Output = Result<Action, Error>> + Send + 'static,
 {
     let watched = Arc::clone(context);
+    let mut population = Population::default();
     let changed = watcher(objects, watcher::Config::default())
         .default_backoff()
         .modify(|object| object.managed_fields_mut().clear())
         .reflect(writer)
-        .inspect_ok(move |event| note(event, &watched))
+        .inspect_ok(move |event| note(event, &mut population, &watched))
         .applied_objects()
         .predicate_filter(predicates::generation, PredicateConfig::default());
     let triggered = triggered(queue, known.clone());
@@ -102,8 +104,36 @@ fn retry<K: Controlled>(object: Arc<K>, error: &Error, context: Arc<Context>) ->
     Action::requeue(retry_in)
 }
 
+/// Which objects of a kind there are: what is deleted while no watch runs is missing from the next list, and that is all that tells of it.
+#[derive(Default)]
+struct Population {
+    here: HashSet<Key>,
+    listing: HashSet<Key>,
+}
+
+impl Population {
+    /// Takes note of an event, and returns who is gone without a word.
+    fn follow<K: Controlled>(&mut self, event: &watcher::Event<K>) -> Vec<Key> {
+        match event {
+            watcher::Event::Init => self.listing.clear(),
+            watcher::Event::InitApply(object) => drop(self.listing.insert(key_of(object))),
+            watcher::Event::InitDone => {
+                let before = std::mem::replace(&mut self.here, std::mem::take(&mut self.listing));
+                return before.difference(&self.here).cloned().collect();
+            }
+            watcher::Event::Apply(object) => drop(self.here.insert(key_of(object))),
+            watcher::Event::Delete(object) => drop(self.here.remove(&key_of(object))),
+        }
+        Vec::new()
+    }
+}
+
 /// Tells those who refer to, count or list objects of this kind that there is one more or less, or that all are known.
-fn note<K: Controlled>(event: &watcher::Event<K>, context: &Context) {
+fn note<K: Controlled>(event: &watcher::Event<K>, population: &mut Population, context: &Context) {
+    for key in population.follow(event) {
+        context.forget(&key);
+        context.triggers.came_or_went(&key.kind, &key.namespace);
+    }
     let (object, gone) = match event {
         watcher::Event::Apply(object) | watcher::Event::InitApply(object) if object.status().is_none() => {
             (object, false)
@@ -142,4 +172,39 @@ fn triggered<K: Controlled>(
 
 fn key_of<K: Controlled>(object: &K) -> Key {
     Key::of::<K>(&object.namespace().unwrap_or_default(), &object.name_any())
+}
+
+#[cfg(test)]
+mod tests {
+    use api::IotDevice;
+    use watcher::Event;
+
+    use super::*;
+
+    #[test]
+    fn who_is_missing_from_the_next_list_is_gone() {
+        let device = |name: &str| {
+            let mut device = IotDevice::new(name, api::IotDeviceSpec::default());
+            device.metadata.namespace = Some("site".into());
+            device
+        };
+        let mut population = Population::default();
+        let mut follow = |event| {
+            population.follow::<IotDevice>(&event).into_iter().map(|key| key.name).collect::<Vec<_>>()
+        };
+        for event in
+            [Event::Init, Event::InitApply(device("a")), Event::InitApply(device("b")), Event::InitDone]
+        {
+            assert!(follow(event).is_empty());
+        }
+        for event in [
+            Event::Apply(device("c")),
+            Event::Delete(device("a")),
+            Event::Init,
+            Event::InitApply(device("c")),
+        ] {
+            assert!(follow(event).is_empty());
+        }
+        assert_eq!(follow(Event::InitDone), ["b"]);
+    }
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{IotDevice, MqttBroker, RootCA, names};
+use api::IotDevice;
 use futures::StreamExt as _;
 use futures::channel::mpsc::UnboundedReceiver;
 use jiff::Timestamp;
@@ -18,9 +18,8 @@ use crate::certificate::request::only_root;
 use crate::certificate::secret::Ledger;
 use crate::context::Context;
 use crate::error::Result;
-use crate::fleet::{self, CutState};
 use crate::key::Key;
-use crate::roots::UsableRoot;
+use crate::shut_out::{self, Progress, Signs};
 
 /// How often it is looked whether the next step can be taken, as long as anybody is left.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
@@ -112,24 +111,25 @@ pub fn whereabouts(context: &Context, namespace: &str, name: &str, ledger: &Ledg
 /// Whether nothing is left to be done for `it`.
 async fn see_one_off(context: &Arc<Context>, it: &Departed, now: Timestamp) -> Result<bool> {
     let Departed { namespace, device, secret, ledger } = it;
-    if let Some(root) = root_of(context, it) {
-        let root = match root {
-            Signs::Now(root) => root,
-            // Its key is kept: whoever brings the root back has these certificates revoked.
-            Signs::Perhaps => return Ok(false),
-        };
-        let valid = ledger.all().filter(|it| it.not_after.0 > now);
-        let serials = valid.filter_map(|it| it.serial_number.parse().ok());
-        let listings: Option<Vec<_>> = serials.map(|serial| root.revoked.get(serial)).collect();
-        let Some(listings) = listings else {
-            context.triggers.revocations(namespace);
-            return Ok(false);
-        };
-        let crls = listings.iter().map(|listing| (listing.generation, listing.crl_number));
-        if let Some(because) = crls.max()
-            && !is_cut(context, it, &root, because, now)
-        {
-            return Ok(false);
+    match root_of(context, it) {
+        // There is nothing to revoke.
+        Signs::Never => {}
+        // Its key is kept: whoever brings the root back has these certificates revoked.
+        Signs::Perhaps => return Ok(false),
+        Signs::Now(root) => {
+            let valid: Vec<_> = ledger.all().filter(|it| it.not_after.0 > now).collect();
+            let Some(listed) = shut_out::listings(context, namespace, valid.iter().copied(), &root) else {
+                context.triggers.revocations(namespace);
+                return Ok(false);
+            };
+            let brokers = shut_out::brokers(context, namespace, &listed, &root);
+            let advance =
+                |broker: &_| shut_out::advance(context, namespace, device, broker, &listed, &root, now);
+            // Each broker is a step of its own: one that is away keeps nobody in at another.
+            let progress: Vec<_> = brokers.iter().map(|broker| advance(broker)).collect();
+            if !valid.is_empty() && !progress.iter().all(|at| matches!(at, Progress::Cut(_))) {
+                return Ok(false);
+            }
         }
     }
     context.cluster.delete::<Secret>(namespace, &secret.name).await?;
@@ -138,51 +138,9 @@ async fn see_one_off(context: &Arc<Context>, it: &Departed, now: Timestamp) -> R
     Ok(true)
 }
 
-/// Whether no session of `it` is left at any broker of its namespace.
-fn is_cut(
-    context: &Arc<Context>,
-    it: &Departed,
-    root: &UsableRoot,
-    because: (u32, u64),
-    now: Timestamp,
-) -> bool {
-    let (generation, number) = because;
-    let signer = root.generations.iter().find(|signer| signer.number == generation);
-    // A root that is trusted no more lets nobody in.
-    let Some(signer) = signer else { return true };
-    let fingerprint = signer.signing.certificate().fingerprint();
-    let number = i64::try_from(number).unwrap_or(i64::MAX);
-    let brokers = context.objects.brokers.state();
-    let here = brokers.iter().filter(|broker| broker.namespace().as_deref() == Some(&it.namespace));
-    let mut cut = true;
-    for broker in here {
-        let name: String = MqttBroker::name_any(broker);
-        let loaded = context.fleet.loaded_crl(&it.namespace, &name, &fingerprint);
-        // What does not run holds no session; what runs again starts with the CRL in its Secret.
-        let Some(loaded) = loaded else { continue };
-        let address = fleet::address(broker).filter(|_| loaded >= number);
-        let state = address.map(|address| {
-            context.fleet.cut(&it.namespace, &it.device, &address, root, (generation, number), now)
-        });
-        cut &= matches!(state, Some(CutState::Done(_)));
-    }
-    cut
-}
-
-/// Whether a root can sign.
-enum Signs {
-    Now(Arc<UsableRoot>),
-    Perhaps,
-}
-
-/// The root of what was issued to `it`; none: it is gone with its key, so there is nothing to revoke.
-fn root_of(context: &Context, it: &Departed) -> Option<Signs> {
+/// The root of what was issued to `it`.
+fn root_of(context: &Context, it: &Departed) -> Signs {
     let alone = || only_root(&context.objects.roots, &it.namespace).ok();
-    let name = it.ledger.current.root_ca.clone().or_else(alone)?;
-    if let Some(root) = context.roots.usable(&it.namespace, &name) {
-        return Some(Signs::Now(root));
-    }
-    let exists = context.objects.roots.get(&ObjectRef::new(&name).within(&it.namespace)).is_some();
-    let key = Key::of::<Secret>(&it.namespace, &names::owned::<RootCA>(&name));
-    (exists || context.children.get(&key).is_some()).then_some(Signs::Perhaps)
+    let name = it.ledger.current.root_ca.clone().or_else(alone);
+    name.map_or(Signs::Never, |name| shut_out::root(context, &it.namespace, &name))
 }

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use link::wire::CertificateAcknowledgement;
 use link::{BrokerAddress, Failure, Identity, IdentitySource, Link, LinkOptions, Qos};
 use pki::{LeafProfile, PrivateKey, SerialNumber, Subject, Usage, Validity};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
 
 use crate::roots::{Signer, UsableRoot};
@@ -30,6 +30,8 @@ const OWN_LIFE: Duration = Duration::from_hours(24);
 const BRIEF_LIFE: Duration = Duration::from_mins(2);
 /// How long a broker may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// How many sessions are cut at a time: each is a TLS client for as long as the broker takes to answer.
+const CUTS_AT_ONCE: usize = 16;
 /// How long after a session could not be cut it is tried again.
 pub const CUT_AGAIN: Duration = Duration::from_secs(2);
 
@@ -45,7 +47,9 @@ pub struct Fleet {
     acknowledged: Mutex<HashMap<Place, CertificateAcknowledgement>>,
     loaded: Mutex<HashMap<Place, Loaded>>,
     sessions: Mutex<HashMap<Place, Session>>,
-    cuts: Mutex<HashMap<Place, Cut>>,
+    /// By device, and by the address of the broker.
+    cuts: Mutex<HashMap<Place, HashMap<String, Cut>>>,
+    at_once: Arc<Semaphore>,
     connect: Connect,
     triggers: Triggers,
 }
@@ -90,6 +94,7 @@ impl Fleet {
             loaded: Mutex::default(),
             sessions: Mutex::default(),
             cuts: Mutex::default(),
+            at_once: Arc::new(Semaphore::new(CUTS_AT_ONCE)),
             connect,
             triggers,
         }
@@ -124,12 +129,6 @@ impl Fleet {
     pub fn note_loaded(&self, namespace: &str, broker: &str, loaded: &Loaded) -> bool {
         let before = lock(&self.loaded).insert(place(namespace, broker), loaded.clone());
         before.as_ref() != Some(loaded)
-    }
-
-    /// The number of the CRL of the root with this fingerprint that `broker` uses.
-    pub fn loaded_crl(&self, namespace: &str, broker: &str, root: &str) -> Option<i64> {
-        let loaded = self.loaded(namespace, broker)?;
-        loaded.crls.iter().find(|crl| crl.root == root).map(|crl| crl.number)
     }
 
     /// Holds a session with `broker`, under a certificate that `root` signs, and hears what devices acknowledge there. When that
@@ -232,30 +231,37 @@ impl Fleet {
         because: (u32, i64),
         now: Timestamp,
     ) -> CutState {
-        let place = place(namespace, device);
+        let (place, broker) = (place(namespace, device), address.to_string());
         let mut cuts = lock(&self.cuts);
-        if let Some(cut) = cuts.get(&place).filter(|cut| cut.because == because) {
+        let known = cuts.get(&place).and_then(|at| at.get(&broker));
+        if let Some(cut) = known.filter(|cut| cut.because == because) {
             match &cut.state {
                 CutState::Failed(at, _) if *at + CUT_AGAIN <= now => {}
                 state => return state.clone(),
             }
         }
-        let identity = match identity(device, BRIEF_LIFE, root.active(), &root.bundle, now) {
-            Ok(identity) => identity,
-            Err(problem) => return CutState::Failed(now, problem),
-        };
-        cuts.insert(place.clone(), Cut { because, state: CutState::Running });
+        let running = Cut { because, state: CutState::Running };
+        cuts.entry(place.clone()).or_default().insert(broker.clone(), running);
         drop(cuts);
-        let connecting = (self.connect)(address.clone(), identity);
-        let fleet = Arc::clone(self);
+        let (fleet, address) = (Arc::clone(self), address.clone());
+        let (signer, bundle) = (root.active().clone(), root.bundle.clone());
         tokio::spawn(async move {
-            let outcome = connecting.await;
+            let _permit = fleet.at_once.acquire().await;
+            let outcome = match identity(&place.1, BRIEF_LIFE, &signer, &bundle, now) {
+                Ok(identity) => {
+                    (fleet.connect)(address, identity).await.map_err(|failure| failure.to_string())
+                }
+                Err(problem) => Err(problem),
+            };
             let at = Timestamp::now();
             let state = match outcome {
                 Ok(()) => CutState::Done(at),
-                Err(failure) => CutState::Failed(at, failure.to_string()),
+                Err(problem) => CutState::Failed(at, problem),
             };
-            lock(&fleet.cuts).insert(place.clone(), Cut { because, state });
+            // Whoever was forgotten meanwhile stays so.
+            if let Some(cuts) = lock(&fleet.cuts).get_mut(&place) {
+                cuts.insert(broker, Cut { because, state });
+            }
             let (namespace, device) = place;
             fleet.triggers.one::<IotDevice>(&namespace, &device);
             fleet.triggers.departures();

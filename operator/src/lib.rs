@@ -46,5 +46,6 @@ pub mod publication;
 pub mod root_ca;
 pub mod roots;
 pub mod runtime;
+pub mod shut_out;
 pub mod triggers;
 pub mod workloads;

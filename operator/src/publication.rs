@@ -31,6 +31,7 @@ pub struct Publication {
     client: Client,
     namespace: Option<String>,
     known: Arc<Mutex<Known>>,
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 // === impl Publication ===
@@ -38,7 +39,7 @@ pub struct Publication {
 impl Publication {
     /// Of the roots in `namespace`, or in all of them.
     pub fn new(client: Client, namespace: Option<String>) -> Self {
-        Self { client, namespace, known: Arc::default() }
+        Self { client, namespace, known: Arc::default(), turn: Arc::default() }
     }
 
     /// The routes.
@@ -51,7 +52,11 @@ impl Publication {
 
     /// The trust bundle of a root, at most [`FRESH`] old; none: there is no such root.
     async fn bundle(&self, namespace: &str, root: &str) -> Result<Option<Arc<ConfigMap>>, kube::Error> {
-        if self.namespace.as_deref().is_some_and(|only| only != namespace) {
+        // They become parts of an address at the API server, where this operator may read more than trust bundles.
+        if !is_name(namespace)
+            || !is_name(root)
+            || self.namespace.as_deref().is_some_and(|only| only != namespace)
+        {
             return Ok(None);
         }
         let key = (namespace.to_owned(), root.to_owned());
@@ -62,6 +67,8 @@ impl Publication {
         {
             return Ok(known.clone());
         }
+        // One at a time: a flood of made-up names takes nothing from what the operator itself asks.
+        let _turn = self.turn.lock().await;
         let api = Api::<ConfigMap>::namespaced(self.client.clone(), namespace);
         let found = api.get_opt(&names::trust(root)).await?.filter(|found| is_of(found, root)).map(Arc::new);
         let mut known = self.lock();
@@ -77,6 +84,16 @@ impl Publication {
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether an object can be called so (RFC 1123): nothing in it has a meaning in an address.
+fn is_name(text: &str) -> bool {
+    let is_part = |octet: u8| octet.is_ascii_lowercase() || octet.is_ascii_digit() || b"-.".contains(&octet);
+    let is_end = |octet: Option<u8>| octet.is_some_and(|octet| octet.is_ascii_alphanumeric());
+    text.len() <= 253
+        && text.bytes().all(is_part)
+        && is_end(text.bytes().next())
+        && is_end(text.bytes().last())
 }
 
 /// Whether the operator made it for the root `name`.
@@ -137,4 +154,32 @@ fn unavailable(error: &kube::Error) -> Response {
     tracing::warn!(%error, "a CRL or a root was asked for, but the API server does not answer");
     let headers = [(header::RETRY_AFTER, "5")];
     (StatusCode::SERVICE_UNAVAILABLE, headers, "the API server does not answer\n").into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_name;
+
+    #[test]
+    fn nothing_but_names_gets_into_an_address() {
+        for name in ["default", "root-ca", "a.b", "0"] {
+            assert!(is_name(name), "{name}");
+        }
+        for other in [
+            "",
+            ".",
+            "..",
+            "a/",
+            "plant/secrets/rootca-root-ca?",
+            "a%2fb",
+            "A",
+            "-a",
+            "a-",
+            "a b",
+            "\u{e4}",
+            &"a".repeat(254),
+        ] {
+            assert!(!is_name(other), "{other}");
+        }
+    }
 }

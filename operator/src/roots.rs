@@ -195,6 +195,12 @@ impl UsableRoot {
         reason.is_none_or(|reason| reason == RevocationReason::CertificateHold)
     }
 
+    /// Whether the generation of this number was replaced, so that nobody trusts it any more.
+    pub fn has_retired(&self, generation: Option<i32>) -> bool {
+        let number = generation.and_then(|number| u32::try_from(number).ok());
+        number.is_some_and(|number| self.generations.iter().all(|trusted| number < trusted.number))
+    }
+
     /// The generation that signs for devices.
     pub fn active(&self) -> &Signer {
         self.generation(self.signing.devices)

@@ -229,8 +229,9 @@ fn images(options: &Options) -> Images {
     }
 }
 
-/// Unless `RUST_LOG` says otherwise. What kube's client says of a failure is said again by whoever asked, with what for.
-const LOGGED: &str = "info,kube_runtime=warn,kube_client::client::builder=off";
+/// Unless `RUST_LOG` says otherwise. What kube's client says of a failure is said again by whoever asked, with what for; and of an answer
+/// that it does not understand it says all of it, which may be a Secret.
+const LOGGED: &str = "info,kube_runtime=warn,kube_client=off";
 
 fn start_log(format: LogFormat) {
     use tracing_subscriber::EnvFilter;

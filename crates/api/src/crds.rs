@@ -45,6 +45,10 @@ const ROOT_CA: &[Rule] = &[
         "!has(self.rotation) || !has(self.rotation.beforeExpiry) || (duration(self.rotation.beforeExpiry) > duration('0s') && duration(self.rotation.beforeExpiry) < duration(self.duration))",
         "spec.rotation.beforeExpiry must be longer than 0s and shorter than spec.duration; leave it out for half of it",
     ),
+    (
+        "!has(self.rotation) || !has(self.rotation.acknowledgeWithin) || (duration(self.rotation.acknowledgeWithin) > duration('0s') && duration(self.rotation.acknowledgeWithin) <= duration('87600h'))",
+        "spec.rotation.acknowledgeWithin must be longer than 0s and at most 87600h; leave it out for 168h",
+    ),
 ];
 
 const IOT_DEVICE: &[Rule] = &[

@@ -129,7 +129,21 @@ async fn a_root_is_replaced_under_devices_that_talk_and_nothing_is_lost() -> Res
         ensure!(listener.voice("pod").gaps() == 0, "readings of the pod are missing");
         // only now: it takes the session over
         is_accepted(&broker, &site.identity::<IotDevice>("a").await?).await?;
-        Ok(())
+
+        // their certificates of the old root are within their dates, and on no list any more
+        let revoked = site.identity::<IotDevice>("b").await?;
+        site.apply::<IotDevice>("b", json!({"revoked": {"reason": "keyCompromise"}})).await?;
+        let is_cut = |device: &IotDevice| {
+            let steps = device.status.as_ref().and_then(|status| status.revocation.as_ref());
+            steps.is_some_and(|steps| steps.session_cut_at.is_some())
+        };
+        site.wait("b", PATIENCE, "cut off", is_cut).await?;
+        ensure!(is_refused(&broker, &revoked).await?, "a revoked device is let in");
+        site.delete::<IotDevice>("c").await?;
+        eventually("the device is seen off", PATIENCE, async || {
+            Ok(site.api::<Secret>().get_opt("iotdevice-c").await?.is_none().then_some(()))
+        })
+        .await
     })
     .await
 }

@@ -26,7 +26,7 @@ use crate::cluster::{Foreign, Made, Note, Version, Written};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::key::Key;
-use crate::roots::{Lookup, Signer, UsableRoot};
+use crate::roots::{Kind, Lookup, Signer, UsableRoot};
 use crate::workloads::metadata::Owner;
 
 use self::plan::Plan;
@@ -114,7 +114,7 @@ pub async fn keep_valid<K: Holder>(
         Ok(request) => request,
         Err(verdict) => return Ok(Some(Outcome::refused(holder, verdict))),
     };
-    let root = match choose_root(context, &namespace, &request) {
+    let root = match choose_root(context, holder, &request) {
         Ok(Some(root)) => root,
         Ok(None) => return Ok(None),
         Err(verdict) => return Ok(Some(Outcome::refused(holder, verdict))),
@@ -125,7 +125,10 @@ pub async fn keep_valid<K: Holder>(
     let named_so = (K::kind(&()).into_owned(), holder.name_any());
     let own_child = child.as_ref().filter(|child| child.owner.as_ref() == Some(&named_so));
     let ledger = own_child.and_then(|child| Ledger::read(&child.annotations));
-    if ledger.as_ref().is_some_and(|ledger| ledger.is_of_another(&seed(holder))) {
+    // Others have no sessions to be cut, and what is restored from a backup goes on.
+    if request.kind == Kind::Device
+        && ledger.as_ref().is_some_and(|ledger| ledger.is_of_another(&seed(holder)))
+    {
         context.triggers.departures();
         return Ok(Some(Outcome::succeeds_another(holder)));
     }
@@ -204,6 +207,22 @@ async fn plan_by_reading<K: Holder>(
     Ok(Ok((plan, stored.map(|stored| stored.replaced(request, &seed(holder))))))
 }
 
+/// Brings roots and CRLs in the Secret of `holder` up to date and leaves all else as it is: for one whose spec cannot be fulfilled, and
+/// that works meanwhile with the certificate it has. Whether anything was written.
+pub async fn keep_trust<K: Holder>(
+    context: &Context,
+    holder: &K,
+    secret_name: &str,
+    root: &UsableRoot,
+) -> Result<bool> {
+    let namespace = holder.namespace().unwrap_or_default();
+    let stored = context.cluster.read::<Secret>(&namespace, secret_name).await?.map(Stored::new);
+    let Some(stored) = stored.filter(|stored| stored.foreign(holder).is_none()) else { return Ok(false) };
+    let Some(secret) = stored.with_trust_of(root) else { return Ok(false) };
+    context.cluster.rewrite(&secret, &stored.version(), []).await?;
+    Ok(true)
+}
+
 /// Writes the status, if there is `news`, and tells people what happened.
 pub async fn tell<K: Holder>(
     context: &Context,
@@ -238,14 +257,15 @@ fn refusal<K: Holder>(holder: &K, outcome: &Outcome) -> Option<Note> {
 }
 
 /// The root that signs, if it can. None: its own controller has not looked at it yet.
-fn choose_root(
+fn choose_root<K: Holder>(
     context: &Context,
-    namespace: &str,
+    holder: &K,
     request: &Request,
 ) -> Result<Option<std::sync::Arc<UsableRoot>>, Verdict> {
+    let namespace = &holder.namespace().unwrap_or_default();
     let name = match &request.root {
         Some(name) => name.clone(),
-        None => request::only_root(&context.objects.roots, namespace)?,
+        None => request::unnamed_root(context, holder)?,
     };
     match context.roots.look_up(namespace, &name) {
         Lookup::Usable(root) => Ok(Some(root)),

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::conditions::{Reason, Verdict};
-use api::{CertificateHolder, CertificateSpec, DeviceSubject, RootCA, names};
+use api::{CertificateSpec, DeviceSubject, RootCA, names};
 use aws_lc_rs::digest::{SHA256, digest};
 use kube::ResourceExt as _;
 use kube::runtime::reflector::Store;
 use pki::{CertificateRequest, KeyHolder, LeafProfile, PublicKey, Subject, Usage};
 
 use super::Holder;
+use super::secret::Ledger;
 use crate::context::Context;
 use crate::roots::{Kind, Signer, UsableRoot};
 
@@ -153,16 +154,23 @@ impl Request {
 }
 
 /// The root that signs for `holder`, if it can.
-pub fn root_of<K: CertificateHolder>(
-    context: &Context,
-    namespace: &str,
-    holder: &K,
-) -> Option<Arc<UsableRoot>> {
+pub fn root_of<K: Holder>(context: &Context, namespace: &str, holder: &K) -> Option<Arc<UsableRoot>> {
     let name = match &holder.certificate_spec().root_ca_ref {
         Some(reference) => reference.name.clone(),
-        None => only_root(&context.objects.roots, namespace).ok()?,
+        None => unnamed_root(context, holder).ok()?,
     };
     context.roots.usable(namespace, &name)
+}
+
+/// The root of a holder that names none: the only one there is; of several the one that it has its certificate from, so that nobody
+/// is left without by somebody's second root.
+pub fn unnamed_root<K: Holder>(context: &Context, holder: &K) -> Result<String, Verdict> {
+    let (namespace, name) = (holder.namespace().unwrap_or_default(), holder.name_any());
+    only_root(&context.objects.roots, &namespace).or_else(|verdict| {
+        let ledgers = Ledger::of_holder(&context.children, &K::kind(&()), &namespace, &name);
+        let noted = ledgers.into_iter().find_map(|ledger| ledger.current.root_ca);
+        noted.filter(|noted| root_exists(&context.objects.roots, &namespace, noted)).ok_or(verdict)
+    })
 }
 
 /// The name of the root of `namespace`, when there is just one.

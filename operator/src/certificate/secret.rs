@@ -192,12 +192,28 @@ impl Stored {
         Self { secret }
     }
 
+    /// Which version of it this is.
+    pub fn version(&self) -> Version {
+        Version::from(&self.secret.metadata)
+    }
+
+    /// It with the roots and CRLs of `root`, and no other data; none: it has them.
+    pub fn with_trust_of(&self, root: &UsableRoot) -> Option<Secret> {
+        let wanted = [(ROOTS, &root.bundle), (CRLS, &root.crls)];
+        let stale = wanted.iter().any(|(key, text)| self.text(key) != Some(text.as_str()));
+        stale.then(|| Secret {
+            metadata: self.secret.metadata.clone(),
+            data: Some(wanted.map(|(key, text)| (key.to_owned(), ByteString(text.clone().into()))).into()),
+            ..Secret::default()
+        })
+    }
+
     /// What a certificate for `request` would take the place of.
     pub fn replaced(&self, request: &Request, seed: &str) -> Replaced {
         let mut certificates = self.superseded();
         certificates.extend(self.ledger().map(|ledger| ledger.current));
         Replaced {
-            version: Version::from(&self.secret.metadata),
+            version: self.version(),
             certificates,
             current: self.current(request, seed),
             is_of_another_type: self.secret.type_.as_deref() != Some(type_of(request)),

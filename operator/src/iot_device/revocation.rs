@@ -4,21 +4,19 @@
 //! Each look takes the next step that the world allows, and tells in the status what is confirmed. A crash anywhere resumes: the CRL is
 //! in the root's ledger, what the broker uses is asked anew, and a session that is cut twice does no harm.
 
-use std::collections::BTreeMap;
-
 use api::conditions::{Reason, Verdict};
-use api::{IotDevice, MqttBroker, Revocation, Superseded};
+use api::{IotDevice, Loaded, Revocation, Superseded};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::{Resource as _, ResourceExt as _};
-use pki::{RevocationReason, SerialNumber};
+use pki::RevocationReason;
 
 use crate::certificate::{Outcome, Standing, request, secret};
 use crate::cluster::Note;
 use crate::context::Context;
-use crate::fleet::{self, CutState};
+use crate::fleet;
 use crate::root_ca::observe::withdrawn;
-use crate::roots::{Listing, UsableRoot};
+use crate::shut_out::{self, Listed, Progress};
 
 /// Whether `device` may use its certificates.
 pub fn standing(device: &IotDevice) -> Standing {
@@ -68,8 +66,8 @@ fn withdraw(
     now: Timestamp,
 ) -> Option<Revocation> {
     let (namespace, name) = (device.namespace().unwrap_or_default(), device.name_any());
-    let serials = serials(device, context, now);
-    if serials.is_empty() {
+    let issued = issued(device, context, now);
+    if issued.is_empty() {
         // Nothing was ever issued, or all of it has ended.
         return before;
     }
@@ -81,58 +79,39 @@ fn withdraw(
         session_cut_at: None,
     });
     let Some(root) = request::root_of(context, &namespace, device) else { return Some(it) };
-    let listings: Option<Vec<Listing>> = serials.iter().map(|serial| root.revoked.get(*serial)).collect();
     let hold = RevocationReason::CertificateHold;
     // A certificate that was revoked for good before stays so.
-    let final_yet = |listing: &Listing| reason == hold || listing.reason != hold;
-    let Some(listings) = listings.filter(|listings| listings.iter().all(final_yet)) else {
+    let final_yet = |it: &Listed| reason == hold || it.listing.reason != hold;
+    let listed = shut_out::listings(context, &namespace, issued.iter(), &root);
+    let Some(listed) = listed.filter(|listed| listed.iter().all(final_yet)) else {
         context.triggers.revocations(&namespace);
         return Some(it);
     };
-    let mut crls = BTreeMap::<u32, u64>::new();
-    for listing in &listings {
-        let number = crls.entry(listing.generation).or_default();
-        *number = listing.crl_number.max(*number);
-    }
-    let because =
-        crls.iter().next_back().map(|(generation, number)| (*generation, *number)).unwrap_or_default();
     if it.listed_at.is_none() {
-        it.crl_number = i64::try_from(because.1).ok();
+        let (generation, number) = shut_out::because(&listed, &root);
+        it.crl_number = Some(number);
         it.listed_at = Some(to_the_millisecond(now));
         outcome.notes.push(note(
             if reason == hold { "Suspended" } else { "Revoked" },
             format!(
-                "{} of its certificates on CRL {} of generation {} ({reason})",
-                serials.len(),
-                because.1,
-                because.0
+                "{} of its certificates on CRL {number} of generation {generation} ({reason})",
+                listed.len()
             ),
         ));
     }
-    let Ok(broker) = context.objects.broker(&namespace, device.spec.broker_ref.as_ref()) else {
+    if it.session_cut_at.is_some() {
         return Some(it);
-    };
-    if it.loaded_at.is_none() {
-        if !has_loaded(context, &broker, &root, &crls) {
-            return Some(it);
-        }
-        it.loaded_at = Some(to_the_millisecond(now));
     }
-    if it.session_cut_at.is_none() {
-        let Some(address) = fleet::address(&broker) else { return Some(it) };
-        let because = (because.0, it.crl_number.unwrap_or_default());
-        match context.fleet.cut(&namespace, &name, &address, &root, because, now) {
-            CutState::Running => {}
-            CutState::Done(at) => {
-                it.session_cut_at = Some(to_the_millisecond(at));
-                let text = format!(
-                    "the broker {} uses CRL {}, and whatever session the device had is cut",
-                    broker.name_any(),
-                    because.1
-                );
-                outcome.notes.push(note("SessionCut", text));
-            }
-            CutState::Failed(_, problem) => {
+    // Whoever trusts its root lets it in: not only the broker that it was told to use.
+    let brokers = shut_out::brokers(context, &namespace, &listed, &root);
+    let (mut open, mut cutting, mut cut) = (brokers.is_empty(), false, None);
+    for broker in &brokers {
+        match shut_out::advance(context, &namespace, &name, broker, &listed, &root, now) {
+            Progress::Open => open = true,
+            Progress::Cutting => cutting = true,
+            Progress::Cut(at) => cut = cut.max(Some(at)),
+            Progress::Failed(problem) => {
+                cutting = true;
                 outcome.degraded = Some(Verdict::yes(
                     Reason::NotLoaded,
                     format!("its session could not be cut at the broker {}: {problem}", broker.name_any()),
@@ -140,6 +119,18 @@ fn withdraw(
                 outcome.retry_in = Some(fleet::CUT_AGAIN);
             }
         }
+    }
+    if open {
+        return Some(it);
+    }
+    it.loaded_at = it.loaded_at.or(Some(to_the_millisecond(now)));
+    if let Some(at) = cut.filter(|_| !cutting) {
+        it.session_cut_at = Some(to_the_millisecond(at));
+        let names: Vec<_> = brokers.iter().map(|broker| broker.name_any()).collect();
+        let names = names.join(", ");
+        let number = it.crl_number.unwrap_or_default();
+        let text = format!("{names} uses CRL {number}, and whatever session the device had is cut");
+        outcome.notes.push(note("SessionCut", text));
     }
     Some(it)
 }
@@ -163,8 +154,11 @@ fn bring_back(
     if before.reason == RevocationReason::CertificateHold
         && let Ok(broker) = context.objects.broker(&namespace, device.spec.broker_ref.as_ref())
     {
-        let crls = root.generations.iter().map(|it| (it.number, it.crl_number)).collect();
-        if !has_loaded(context, &broker, &root, &crls) {
+        let loaded = context.fleet.loaded(&namespace, &broker.name_any());
+        let uses = |loaded: &Loaded| {
+            root.generations.iter().all(|signer| shut_out::uses(loaded, signer, signer.crl_number))
+        };
+        if !loaded.as_ref().is_some_and(uses) {
             let text = format!("on hold until the broker {} uses the CRL without it", broker.name_any());
             outcome.ready = Verdict::no(Reason::Suspended, text);
             return Some(before);
@@ -176,27 +170,16 @@ fn bring_back(
 }
 
 /// The certificates of `device` that are within their dates, by its Secret and by its status.
-fn serials(device: &IotDevice, context: &Context, now: Timestamp) -> Vec<SerialNumber> {
+fn issued(device: &IotDevice, context: &Context, now: Timestamp) -> Vec<Superseded> {
     let (namespace, name) = (device.namespace().unwrap_or_default(), device.name_any());
     let mut issued: Vec<Superseded> = device.status.iter().flat_map(secret::told).collect();
     let ledgers = secret::Ledger::of_holder(&context.children, &IotDevice::kind(&()), &namespace, &name);
     issued.extend(ledgers.iter().flat_map(secret::Ledger::all).cloned());
-    let valid = issued.iter().filter(|it| it.not_after.0 > now);
-    let mut serials: Vec<SerialNumber> = valid.filter_map(|it| it.serial_number.parse().ok()).collect();
-    serials.sort();
-    serials.dedup();
-    serials
-}
-
-/// Whether `broker` uses these CRLs, by generation, or later ones. A generation that is trusted no more lets nobody in.
-fn has_loaded(context: &Context, broker: &MqttBroker, root: &UsableRoot, crls: &BTreeMap<u32, u64>) -> bool {
-    let (namespace, name) = (broker.namespace().unwrap_or_default(), broker.name_any());
-    let trusted = root.generations.iter().filter_map(|it| Some((it, crls.get(&it.number)?)));
-    trusted.into_iter().all(|(signer, number)| {
-        let fingerprint = signer.signing.certificate().fingerprint();
-        let loaded = context.fleet.loaded_crl(&namespace, &name, &fingerprint);
-        loaded.and_then(|loaded| u64::try_from(loaded).ok()).is_some_and(|loaded| loaded >= *number)
-    })
+    issued.retain(|it| it.not_after.0 > now);
+    // Of two entries for one certificate the one that says more comes first, and stays.
+    issued.sort_by_key(|it| (it.serial_number.clone(), it.root_ca.is_none()));
+    issued.dedup_by(|a, b| a.serial_number == b.serial_number);
+    issued
 }
 
 fn to_the_millisecond(moment: Timestamp) -> MicroTime {

@@ -102,6 +102,16 @@ async fn run_mosquitto(
     }
 
     let now = context.now();
+    let name = broker.name_any();
+    let namespace = broker.namespace().unwrap_or_default();
+    let root = request::root_of(context, &namespace, broker);
+    // A spec that cannot be fulfilled must not have the broker run out of CRLs: it would refuse every device.
+    if !outcome.ready.holds
+        && !outcome.written
+        && let Some(root) = &root
+    {
+        outcome.written = certificate::keep_trust(context, broker, secret, root).await?;
+    }
     if outcome.written {
         cluster.touch_pods(broker, now).await?;
     }
@@ -112,9 +122,7 @@ async fn run_mosquitto(
         }
         return Ok(());
     };
-    let name = broker.name_any();
-    let namespace = broker.namespace().unwrap_or_default();
-    let Some(root) = request::root_of(context, &namespace, broker) else { return Ok(()) };
+    let Some(root) = root else { return Ok(()) };
     let sidecar = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
     let wanted = Wanted::of(&current.certificate.serial_number, &root);
     let answer = match &*loaded {

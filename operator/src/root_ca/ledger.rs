@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::{DeletionPolicy, RootCA, RotationPhase};
 use jiff::Timestamp;
@@ -77,6 +78,15 @@ pub struct Rotation {
     pub started_at: Timestamp,
     /// When this phase began.
     pub since: Timestamp,
+}
+
+// === impl Rotation ===
+
+impl Rotation {
+    /// Whether its present phase has lasted for `this_long`, however long that is.
+    pub fn has_lasted(&self, this_long: Duration, now: Timestamp) -> bool {
+        Duration::try_from(now.duration_since(self.since)).is_ok_and(|lasted| lasted >= this_long)
+    }
 }
 
 // === impl Ledger ===

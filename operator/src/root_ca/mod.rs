@@ -220,7 +220,11 @@ async fn begin(
     let number = ledger.latest().number + 1;
     let from = root.spec.import_from.as_ref().map(|from| &from.secret_name);
     let adopts = from.is_some() && from != ledger.notes.imported_from.as_ref();
-    let made = if adopts {
+    let made = if rotation::is_imported(&root.spec, ledger) {
+        let text = "spec.importFrom: the root is an imported one, and this operator makes none in its place: name the Secret of another CA in \
+                    spec.importFrom.secretName";
+        Err(Verdict::no(Reason::ImportRefused, text))
+    } else if adopts {
         let import = observe::import(root, context).await?;
         adopt(root, import.as_ref(), ledger, now)
     } else {

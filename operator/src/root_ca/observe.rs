@@ -68,7 +68,7 @@ pub fn count_devices(objects: &Objects, namespace: &str, root: &str) -> i32 {
     let signs = signs_for(objects, namespace, root);
     let devices = objects.devices.state();
     let here = devices.iter().filter(|device| device.namespace().as_deref() == Some(namespace));
-    i32::try_from(here.filter(|device| signs(&***device)).count()).unwrap_or(i32::MAX)
+    i32::try_from(here.filter(|device| signs(&***device, None)).count()).unwrap_or(i32::MAX)
 }
 
 /// Every certificate of `root` that its CRLs have to list.
@@ -137,7 +137,7 @@ pub fn evidence(context: &Context, namespace: &str, root: &str, ledger: &Ledger,
     context.children.visit_secrets_of::<IotDevice>(namespace, |name, annotations| {
         let Some(ledger) = secret::Ledger::read(annotations) else { return };
         let Whereabouts::Here(device) = whereabouts(context, namespace, name, &ledger) else { return };
-        if withdrawn(&device).is_some() || !signs(&*device) {
+        if withdrawn(&device).is_some() || !signs(&*device, ledger.current.root_ca.as_deref()) {
             return;
         }
         let acknowledged = context.fleet.acknowledgement(namespace, name);
@@ -160,8 +160,11 @@ pub fn evidence(context: &Context, namespace: &str, root: &str, ledger: &Ledger,
         secret::Ledger::of_holder(&context.children, kind, namespace, name).pop().map(|ledger| ledger.current)
     };
     let brokers = objects.brokers.state();
-    let brokers =
-        brokers.iter().filter(|broker| broker.namespace().as_deref() == Some(namespace) && signs(&***broker));
+    let noted = |kind: &str, name: &str| issued(kind, name).and_then(|current| current.root_ca);
+    let brokers = brokers.iter().filter(|broker| {
+        broker.namespace().as_deref() == Some(namespace)
+            && signs(&***broker, noted(&MqttBroker::kind(&()), &broker.name_any()).as_deref())
+    });
     let brokers = brokers.map(|broker| {
         let name = broker.name_any();
         let loaded = context.fleet.loaded(namespace, &name);
@@ -176,19 +179,25 @@ pub fn evidence(context: &Context, namespace: &str, root: &str, ledger: &Ledger,
         }
     });
     let dashboards = objects.dashboards.state();
-    let dashboards =
-        dashboards.iter().filter(|it| it.namespace().as_deref() == Some(namespace) && signs(&***it));
+    let dashboards = dashboards.iter().filter(|it| {
+        it.namespace().as_deref() == Some(namespace)
+            && signs(&***it, noted(&api::Dashboard::kind(&()), &it.name_any()).as_deref())
+    });
     let behind = dashboards
         .map(|dashboard| dashboard.name_any())
         .filter(|name| !issued(&api::Dashboard::kind(&()), name).is_some_and(|current| is_new(&current)));
     Evidence { devices, brokers: brokers.collect(), dashboards_behind: behind.collect() }
 }
 
-/// Whether a holder in `namespace` has its certificates from `root`.
-fn signs_for(objects: &Objects, namespace: &str, root: &str) -> impl Fn(&dyn CertificateHolder) -> bool {
-    let alone = only_root(&objects.roots, namespace).is_ok_and(|only| only == root);
-    move |holder| match &holder.certificate_spec().root_ca_ref {
+/// Whether a holder in `namespace`, whose certificate is from the root that is noted, has its certificates from `root`.
+fn signs_for(
+    objects: &Objects,
+    namespace: &str,
+    root: &str,
+) -> impl Fn(&dyn CertificateHolder, Option<&str>) -> bool {
+    let only = only_root(&objects.roots, namespace).ok();
+    move |holder, noted| match &holder.certificate_spec().root_ca_ref {
         Some(LocalRef { name }) => name == root,
-        None => alone,
+        None => only.as_deref().or(noted) == Some(root),
     }
 }

@@ -69,7 +69,7 @@ const APART: Duration = Duration::from_millis(1500);
 /// What is to be done about the signing key.
 pub fn key(spec: &RootCASpec, observed: &Observed, now: Timestamp) -> KeyPlan {
     if let Some(secret) = &observed.secret {
-        return stored_key(secret, now);
+        return stored_key(secret, spec, now);
     }
     let Some(from) = &observed.import else {
         return KeyPlan::Generate { generation: 1, because: "there is no root yet".to_owned() };
@@ -84,11 +84,22 @@ pub fn key(spec: &RootCASpec, observed: &Observed, now: Timestamp) -> KeyPlan {
 }
 
 /// A root that is there is used as long as it is valid; only one that has expired gives way to a new generation.
-fn stored_key(secret: &Secret, now: Timestamp) -> KeyPlan {
+fn stored_key(secret: &Secret, spec: &RootCASpec, now: Timestamp) -> KeyPlan {
     let name = secret.name_any();
     match ledger::read(secret) {
         Ok(ledger) => match ledger.latest().signing.check_dates(now) {
             Ok(()) => KeyPlan::Use { ledger: Box::new(ledger) },
+            // Whoever brings a CA of their own gets none of ours in its place.
+            Err(pki::DateError::Expired { not_after }) if spec.import_from.is_some() => KeyPlan::Refuse {
+                verdict: Verdict::no(
+                    Reason::ImportRefused,
+                    format!(
+                        "the root expired at {not_after}: name a CA that is in date in spec.importFrom.secretName, and delete Secret {name} to have it \
+                         taken up (every certificate is then replaced)"
+                    ),
+                ),
+                retry_in: None,
+            },
             Err(pki::DateError::Expired { not_after }) => KeyPlan::Generate {
                 generation: ledger.latest().number + 1,
                 because: format!("generation {} expired at {not_after}", ledger.latest().number),

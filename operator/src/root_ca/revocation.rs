@@ -17,6 +17,9 @@ const KEPT_AFTER_END: Duration = Duration::from_hours(72);
 /// PEM, as the test below measures.
 pub const CAPACITY: usize = 10_000;
 
+/// From this many entries on, nothing is added for having been replaced: its holder does not use it any more.
+const ROOM_FOR_SUPERSEDED: usize = CAPACITY / 2;
+
 /// A certificate that is to be listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Due {
@@ -60,9 +63,13 @@ pub fn entries(generation: &Generation, due: &[Due], now: Timestamp) -> Entries 
         }
     }
     let mut added = BTreeMap::<String, usize>::new();
+    // What was replaced comes last: there has to be room for what was lost.
+    let mut wanted: Vec<_> = wanted.into_iter().collect();
+    wanted.sort_by_key(|(_, due)| due.reason == RevocationReason::Superseded);
     for (serial, Due { not_after, reason, .. }) in wanted {
         let listed = revoked.get(&serial).map(|entry| entry.reason);
         let counts = match listed {
+            None if *reason == RevocationReason::Superseded && revoked.len() >= ROOM_FOR_SUPERSEDED => false,
             None => *not_after > now,
             Some(before) => before == RevocationReason::CertificateHold && *reason != before,
         };

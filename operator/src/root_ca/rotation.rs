@@ -22,6 +22,8 @@ use super::ledger::{Generation, Ledger, Rotation};
 const ACKNOWLEDGE_WITHIN: Duration = Duration::from_hours(7 * 24);
 /// How far apart devices get their certificates of the new root, on average: 20 a second.
 const APART: Duration = Duration::from_millis(50);
+/// How long new certificates are waited for when the old root is not to be trusted a moment longer than need be.
+const ISSUED_WITHIN: Duration = Duration::from_secs(15);
 /// How many laggards are named.
 const NAMED: usize = 10;
 
@@ -159,8 +161,8 @@ pub fn next(
     }
     match rotation.phase {
         RotationPhase::Distributing => distributing(rotation, policy, evidence, probes, now),
-        RotationPhase::SwitchingServers => switching_servers(evidence),
-        RotationPhase::Reissuing => reissuing(evidence),
+        RotationPhase::SwitchingServers => switching_servers(rotation, policy, evidence, now),
+        RotationPhase::Reissuing => reissuing(rotation, policy, evidence, now),
         RotationPhase::Draining => draining(rotation, policy, evidence, now),
         RotationPhase::Retiring => retiring(evidence, probes),
     }
@@ -191,28 +193,38 @@ fn distributing(
     enter(RotationPhase::SwitchingServers, format!("{proved} and {}", patience.words(&behind, "trusts it")))
 }
 
-fn switching_servers(evidence: &Evidence) -> Step {
+fn switching_servers(rotation: &Rotation, policy: &Policy, evidence: &Evidence, now: Timestamp) -> Step {
     if let Some(broker) = evidence.brokers.iter().find(|broker| !broker.serves_new) {
         return wait(format!("the broker {} to serve a certificate of the new root", broker.name));
     }
-    if !evidence.dashboards_behind.is_empty() {
-        return wait(format!("new certificates for {}", listed(&evidence.dashboards_behind)));
+    let behind = &evidence.dashboards_behind;
+    if behind.is_empty() {
+        return enter(
+            RotationPhase::Reissuing,
+            "brokers and dashboards use certificates of the new root".to_owned(),
+        );
     }
-    enter(RotationPhase::Reissuing, "brokers and dashboards use certificates of the new root".to_owned())
+    if policy.waits_for_issuing(rotation, now) {
+        return wait(format!("new certificates for {}", listed(behind)));
+    }
+    enter(RotationPhase::Reissuing, Patience::Distrust.words(behind, "has a certificate of the new root"))
 }
 
-fn reissuing(evidence: &Evidence) -> Step {
-    let behind = evidence.behind(RotationPhase::Reissuing);
-    if !behind.is_empty() {
+fn reissuing(rotation: &Rotation, policy: &Policy, evidence: &Evidence, now: Timestamp) -> Step {
+    let behind = evidence.without_new(now);
+    if behind.is_empty() {
+        return enter(RotationPhase::Draining, "every device has a certificate of the new root".to_owned());
+    }
+    if policy.waits_for_issuing(rotation, now) {
         return wait(format!("new certificates for {}", listed(&behind)));
     }
-    enter(RotationPhase::Draining, "every device has a certificate of the new root".to_owned())
+    enter(RotationPhase::Draining, Patience::Distrust.words(&behind, "has a certificate of the new root"))
 }
 
 fn draining(rotation: &Rotation, policy: &Policy, evidence: &Evidence, now: Timestamp) -> Step {
     // A device that came meanwhile and got a certificate of the old root would be forgotten otherwise.
-    let without = evidence.behind(RotationPhase::Reissuing);
-    if !without.is_empty() {
+    let without = evidence.without_new(now);
+    if !without.is_empty() && !policy.distrust_now {
         return wait(format!("new certificates for {}", listed(&without)));
     }
     let behind: Vec<_> = evidence
@@ -254,7 +266,15 @@ fn reason_to_begin(spec: &RootCASpec, ledger: &Ledger, now: Timestamp) -> Option
         let end = latest.signing.certificate().not_after();
         (due_at(spec, latest) <= now).then(|| format!("generation {} expires at {end}", latest.number))
     };
-    asked_for(spec, ledger).or_else(by_itself)
+    // An imported root is its owner's to replace.
+    asked_for(spec, ledger).or_else(|| by_itself().filter(|_| !is_imported(spec, ledger)))
+}
+
+/// Whether the present root is the one that the spec names to be imported: this operator makes none in its place.
+pub fn is_imported(spec: &RootCASpec, ledger: &Ledger) -> bool {
+    spec.import_from
+        .as_ref()
+        .is_some_and(|from| ledger.notes.imported_from.as_ref() == Some(&from.secret_name))
 }
 
 /// What the spec asks for that was not served yet.
@@ -347,10 +367,16 @@ impl Policy {
         }
     }
 
+    /// Whether to wait for those who have no certificate of the new root yet. What is asked for may be impossible, a spec that is
+    /// refused for example: that must not keep a root trusted that is in other hands.
+    fn waits_for_issuing(&self, rotation: &Rotation, now: Timestamp) -> bool {
+        !self.distrust_now || !rotation.has_lasted(ISSUED_WITHIN, now)
+    }
+
     fn patience(&self, rotation: &Rotation, now: Timestamp) -> Patience {
         if self.distrust_now {
             Patience::Distrust
-        } else if rotation.since + self.acknowledge_within <= now {
+        } else if rotation.has_lasted(self.acknowledge_within, now) {
             Patience::Over { within: self.acknowledge_within }
         } else {
             Patience::Waiting
@@ -394,6 +420,12 @@ impl Evidence {
             RotationPhase::Draining => device.uses_new,
         };
         self.devices.iter().filter(|device| !done(device)).map(|device| device.name.clone()).collect()
+    }
+
+    /// The devices that have no certificate of the new root but one of the old that is within its dates.
+    fn without_new(&self, now: Timestamp) -> Vec<String> {
+        let lacks = |device: &&Device| !device.has_new && device.old_ends.is_none_or(|end| end > now);
+        self.devices.iter().filter(lacks).map(|device| device.name.clone()).collect()
     }
 
     /// The first of the devices that `phase` waits for, in the order of their names.

@@ -4,9 +4,13 @@ use std::time::Duration;
 
 use api::{CertificateSpec, GoDuration, IotDevice, Renewal, RootCA};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::runtime::controller::Action;
+use kube::{Resource, ResourceExt as _};
 use pki::{PrivateKey, SigningRoot};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::support::resources::{DAY, HOUR, broker, device, device_with, root, thermometer, tls_secret};
@@ -14,6 +18,17 @@ use crate::support::{Site, ready};
 
 fn serial(site: &Site, secret: &str) -> String {
     site.client_files(secret).certificate.serial().to_string()
+}
+
+/// Takes away all objects of a kind.
+fn none_of<K: Resource<DynamicType = ()> + DeserializeOwned>(site: &Site) {
+    for object in site.server.all::<K>() {
+        site.server.delete::<K>(&object.name_any());
+    }
+}
+
+fn stored_serial(site: &Site, secret: &str) -> String {
+    pki::Certificate::from_pem(&site.file(secret, "tls.crt")).unwrap().serial().to_string()
 }
 
 /// What is damaged, and how.
@@ -366,6 +381,77 @@ async fn a_device_made_anew_gets_its_own_certificate_and_the_one_before_is_revok
         Some(pki::RevocationReason::CessationOfOperation)
     );
     assert_eq!(crl.entry(after), None);
+}
+
+#[tokio::test]
+async fn what_is_restored_from_a_backup_goes_on_with_its_certificates() {
+    let site = Site::with_everything().await;
+    let secrets = ["iotdevice-door", "mqttbroker-mosquitto", "dashboard-dashboard"];
+    let before = secrets.map(|secret| stored_serial(&site, secret));
+    // As the runbook says: every object is a new one, and the Secrets do not say whose they were.
+    for secret in secrets {
+        site.server.edit::<Secret>(secret, |secret| {
+            secret["metadata"]["uid"] = json!(format!("{}-restored", secret["metadata"]["uid"]));
+            secret["metadata"]["annotations"].as_object_mut().unwrap().remove("ca-iot.dev/holder-uid");
+            secret["metadata"].as_object_mut().unwrap().remove("ownerReferences");
+        });
+    }
+    none_of::<ConfigMap>(&site);
+    none_of::<Service>(&site);
+    none_of::<Deployment>(&site);
+    none_of::<PersistentVolumeClaim>(&site);
+    none_of::<ServiceAccount>(&site);
+    none_of::<Role>(&site);
+    none_of::<RoleBinding>(&site);
+    for (kind, name) in [("IotDevice", "door"), ("MqttBroker", "mosquitto"), ("Dashboard", "dashboard")] {
+        let anew = |object: &mut Value| object["metadata"]["uid"] = json!(format!("{name}-restored"));
+        match kind {
+            "IotDevice" => site.server.edit::<IotDevice>(name, anew),
+            "MqttBroker" => site.server.edit::<api::MqttBroker>(name, anew),
+            _ => site.server.edit::<api::Dashboard>(name, anew),
+        }
+    }
+    let operator = site.operator();
+    operator.settle().await;
+    assert_eq!(secrets.map(|secret| stored_serial(&site, secret)), before);
+    assert_eq!(ready(&site.device("door").conditions).status, "True");
+}
+
+#[tokio::test]
+async fn a_broker_that_names_no_root_keeps_its_own_when_a_second_comes() {
+    let site = Site::new();
+    site.server.put(&root("root-ca"));
+    site.server.put(&broker("mosquitto"));
+    let operator = site.operator();
+    operator.settle().await;
+    let before = stored_serial(&site, "mqttbroker-mosquitto");
+    site.server.put(&root("another"));
+    site.wait(DAY);
+    operator.settle().await;
+    // its revocation list is renewed in time
+    site.wait(4 * DAY);
+    operator.settle().await;
+    let files = site.server_files("mqttbroker-mosquitto");
+    assert!(files.crls.iter().all(|list| list.check_dates(site.now() + 3 * DAY).is_ok()));
+    assert_eq!(stored_serial(&site, "mqttbroker-mosquitto"), before);
+}
+
+#[tokio::test]
+async fn a_broker_whose_spec_is_refused_gets_its_revocation_lists_all_the_same() {
+    let site = Site::new();
+    site.server.put(&root("root-ca"));
+    site.server.put(&broker("mosquitto"));
+    let operator = site.operator();
+    operator.settle().await;
+    let before = stored_serial(&site, "mqttbroker-mosquitto");
+    site.server.edit::<api::MqttBroker>("mosquitto", |broker| {
+        broker["spec"]["ipAddresses"] = json!(["10.0.0.0/8"]);
+    });
+    site.wait(4 * DAY);
+    operator.settle().await;
+    let files = site.server_files("mqttbroker-mosquitto");
+    assert!(files.crls.iter().all(|list| list.check_dates(site.now() + 3 * DAY).is_ok()));
+    assert_eq!(stored_serial(&site, "mqttbroker-mosquitto"), before);
 }
 
 #[tokio::test]

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use api::{IotDevice, Loaded, RootCA, RotationPhase};
+use api::{IotDevice, Loaded, LoadedCrl, RootCA, RotationPhase};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use link::Failure;
 use link::wire::CertificateAcknowledgement;
-use pki::{Certificate, KeyAlgorithm, TrustBundle};
+use pki::{Certificate, Crl, KeyAlgorithm, TrustBundle};
 use serde_json::json;
 
 use crate::support::resources::{DAY, broker, corporate_ca, dashboard, device, root, tls_secret};
@@ -101,7 +101,7 @@ impl Field {
         let loaded = Loaded {
             serial_number: broker.certificate.serial().to_string(),
             roots: broker.trust.fingerprints().map(str::to_owned).collect(),
-            crls: Vec::new(),
+            crls: self.crls(&broker.trust),
             loaded_at: Time(self.site.now()),
         };
         fleet.note_loaded(NAMESPACE, "mosquitto", &loaded);
@@ -115,6 +115,16 @@ impl Field {
             };
             fleet.note_acknowledgement(NAMESPACE, name, &said);
         }
+    }
+
+    /// The revocation lists in the broker's Secret.
+    fn crls(&self, trust: &TrustBundle) -> Vec<LoadedCrl> {
+        let lists = Crl::all_from_pem(&self.site.file("mqttbroker-mosquitto", "ca.crl")).unwrap();
+        let of_root = |list: &Crl| {
+            let root = trust.roots().find(|root| list.verify(root).is_ok())?;
+            Some(LoadedCrl { root: root.fingerprint(), number: i64::try_from(list.number()).unwrap() })
+        };
+        lists.iter().filter_map(of_root).collect()
     }
 
     /// The invariant of all of it: whoever is awake believes the broker, and is believed; unless the root is to go at once.
@@ -292,6 +302,90 @@ async fn another_algorithm_or_a_ca_of_ones_own_is_the_next_generation() {
     assert_eq!(field.until_it_is_over(|_, operator| operator).await, RotationPhase::ALL);
     assert_eq!(trusted(&field), *own.certificate());
     assert_eq!(field.site.root("root-ca").active_generation, Some(3));
+}
+
+#[tokio::test]
+async fn after_it_devices_are_revoked_and_seen_off_as_before() {
+    let mut field = Field::new().await;
+    field.rotate(&json!({"trigger": "monday"}));
+    field.until_it_is_over(|_, operator| operator).await;
+    let operator = field.site.operator();
+    field.live(&operator).await;
+    assert_eq!(field.site.device("door").superseded[0].root_generation, Some(1), "it is within its dates");
+    field.asleep = vec!["door", "gate"];
+    field.site.server.edit::<IotDevice>("door", |device| {
+        device["spec"]["revoked"] = json!({"reason": "keyCompromise"});
+    });
+    field.site.server.delete::<IotDevice>("gate");
+    for _ in 0..10 {
+        field.live(&operator).await;
+    }
+    let revocation = field.site.device("door").revocation.unwrap();
+    assert!(revocation.loaded_at.is_some() && revocation.session_cut_at.is_some(), "{revocation:?}");
+    assert!(field.site.server.get::<Secret>("iotdevice-gate").is_none(), "its ledger is still there");
+}
+
+#[tokio::test]
+async fn a_spec_that_cannot_be_fulfilled_does_not_keep_a_leaked_root_trusted() {
+    let mut field = Field::new().await;
+    let old = trusted(&field);
+    (field.asleep, field.at_once) = (vec!["lock"], true);
+    field.site.server.edit::<IotDevice>("lock", |device| {
+        device["spec"]["ipAddresses"] = json!(["10.0.0.0/8"]);
+    });
+    field.rotate(&json!({"trigger": "leak", "distrustNow": true}));
+    let from = field.site.now();
+    field.until_it_is_over(|_, operator| operator).await;
+    let took = Duration::try_from(field.site.now().duration_since(from)).unwrap();
+    assert!(took < Duration::from_mins(1), "{took:?}");
+    field.assert_replaced(&old);
+}
+
+#[tokio::test]
+async fn however_long_laggards_are_waited_for() {
+    let mut field = Field::new().await;
+    field.asleep = vec!["lock"];
+    field.rotate(&json!({"trigger": "monday", "acknowledgeWithin": "2000000h"}));
+    let operator = field.site.operator();
+    for _ in 0..5 {
+        field.live(&operator).await;
+    }
+    assert_eq!(field.phase(), Some(RotationPhase::Distributing));
+}
+
+#[tokio::test]
+async fn an_imported_root_is_not_replaced_by_one_that_is_made_here() {
+    let site = Site::new();
+    let own = corporate_ca(site.now());
+    site.server.put(&tls_secret("corporate", &own.certificate().to_pem(), &own.key().to_pem()));
+    let mut imported = root("root-ca");
+    imported.spec.import_from = Some(api::ImportFrom { secret_name: "corporate".into() });
+    site.server.put(&imported);
+    site.server.put(&device("door"));
+    let operator = site.operator();
+    operator.settle().await;
+    let is_own = |site: &Site| site.client_files("iotdevice-door").trust.contains(own.certificate());
+
+    // past half of its life, and asked to
+    let life = Duration::try_from(own.certificate().not_after().duration_since(site.now())).unwrap();
+    site.wait(life * 2 / 3);
+    operator.settle().await;
+    assert!(is_own(&site) && site.root("root-ca").rotation.is_none());
+    site.server.edit::<RootCA>("root-ca", |root| root["spec"]["rotation"] = json!({"trigger": "monday"}));
+    operator.settle().await;
+    let told = site.root("root-ca");
+    assert!(is_own(&site) && told.rotation.is_none());
+    assert!(
+        told.conditions
+            .iter()
+            .any(|it| it.type_ == "Degraded" && it.message.contains("spec.importFrom.secretName")),
+        "{:?}",
+        told.conditions
+    );
+    site.wait(life);
+    operator.settle().await;
+    let told = site.root("root-ca");
+    assert!(told.conditions.iter().any(|it| it.message.contains("expired at")), "{:?}", told.conditions);
 }
 
 #[tokio::test]
