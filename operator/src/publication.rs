@@ -60,20 +60,24 @@ impl Publication {
             return Ok(None);
         }
         let key = (namespace.to_owned(), root.to_owned());
-        let now = Instant::now();
-        let is_fresh = |at: Instant| now.saturating_duration_since(at) < FRESH;
-        if let Some((at, known)) = self.lock().get(&key)
-            && is_fresh(*at)
-        {
-            return Ok(known.clone());
+        let remembered = || {
+            let known = self.lock();
+            known.get(&key).filter(|(at, _)| at.elapsed() < FRESH).map(|(_, found)| found.clone())
+        };
+        if let Some(known) = remembered() {
+            return Ok(known);
         }
         // One at a time: a flood of made-up names takes nothing from what the operator itself asks.
         let _turn = self.turn.lock().await;
+        if let Some(known) = remembered() {
+            return Ok(known);
+        }
+        let now = Instant::now();
         let api = Api::<ConfigMap>::namespaced(self.client.clone(), namespace);
         let found = api.get_opt(&names::trust(root)).await?.filter(|found| is_of(found, root)).map(Arc::new);
         let mut known = self.lock();
         if known.len() >= CAPACITY {
-            known.retain(|_, (at, _)| is_fresh(*at));
+            known.retain(|_, (at, _)| at.elapsed() < FRESH);
         }
         if known.len() < CAPACITY {
             known.insert(key, (now, found.clone()));

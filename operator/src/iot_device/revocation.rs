@@ -91,13 +91,13 @@ fn withdraw(
         let (generation, number) = shut_out::because(&listed, &root);
         it.crl_number = Some(number);
         it.listed_at = Some(to_the_millisecond(now));
-        outcome.notes.push(note(
-            if reason == hold { "Suspended" } else { "Revoked" },
-            format!(
-                "{} of its certificates on CRL {number} of generation {generation} ({reason})",
-                listed.len()
-            ),
-        ));
+        let text = match listed.len() {
+            0 => format!("nobody trusts the root of its certificates any more ({reason})"),
+            count => {
+                format!("{count} of its certificates on CRL {number} of generation {generation} ({reason})")
+            }
+        };
+        outcome.notes.push(note(if reason == hold { "Suspended" } else { "Revoked" }, text));
     }
     if it.session_cut_at.is_some() {
         return Some(it);

@@ -106,7 +106,8 @@ async fn run_mosquitto(
     let namespace = broker.namespace().unwrap_or_default();
     let root = request::root_of(context, &namespace, broker);
     // A spec that cannot be fulfilled must not have the broker run out of CRLs: it would refuse every device.
-    if !outcome.ready.holds
+    let in_order = outcome.ready.holds && outcome.retry_in.is_none();
+    if !in_order
         && !outcome.written
         && let Some(root) = &root
     {
