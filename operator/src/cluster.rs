@@ -25,7 +25,7 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod, Secret};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
-use kube::api::{ListParams, PartialObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, PartialObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -272,11 +272,12 @@ impl Cluster {
     /// Deletes an object of ours, if it is there.
     pub async fn delete<K: Made>(&self, namespace: &str, name: &str) -> Result<()> {
         let key = Key::of::<K>(namespace, name);
-        if self.children.get(&key).is_none() {
-            return Ok(());
-        }
+        let Some(known) = self.children.get(&key) else { return Ok(()) };
         self.lock().remove(&key);
-        match self.api::<K>(namespace).delete(name, &kube::api::DeleteParams::background()).await {
+        // That very object, not a later one of its name.
+        let preconditions = Preconditions { uid: Some(known.uid), resource_version: None };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
+        match self.api::<K>(namespace).delete(name, &params).await {
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
             other => other.map(|_| ()).trying(|| format!("delete {} {name}", K::kind(&()))),
         }

@@ -39,7 +39,7 @@ pub use certificate::{Certificate, CertificateError, SignatureError};
 pub use crl::{Crl, CrlContents, CrlError, RevocationReason, RevokedCertificate};
 pub use files::{ClientFiles, FilesError, ServerFiles};
 pub use key::{KeyAlgorithm, KeyError, PrivateKey, PublicKey};
-pub use policy::{IssueReason, KeyHolder, Noted, Stored, Verdict, Wanted, examine, outgrown};
+pub use policy::{AHEAD, IssueReason, KeyHolder, Noted, Stored, Verdict, Wanted, examine, outgrown};
 pub use profile::{LeafProfile, ProfileError, RootProfile, Subject, Usage};
 pub use renewal::{ValidityError, renewal_time};
 pub use request::{CertificateRequest, RequestError};

@@ -10,6 +10,9 @@ use crate::crl::RevocationReason;
 use crate::key::{PrivateKey, PublicKey};
 use crate::renewal::renewal_time;
 
+/// A certificate that begins later than this from now is of no use. What an hour's step of the clock did mends itself.
+pub const AHEAD: Duration = Duration::from_hours(24);
+
 /// What the Secret of a certificate holds: its data, and what was noted when it was issued.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stored<'a> {
@@ -110,6 +113,11 @@ pub enum IssueReason {
         /// When the certificate expires.
         not_after: Timestamp,
     },
+    /// It was issued when the clock was far ahead, and nobody accepts it for a long time.
+    NotYetValid {
+        /// When it begins.
+        not_before: Timestamp,
+    },
     /// The generation is right, but the root is another: it was deleted and made anew, or somebody replaced the certificate.
     NotSignedByRoot,
     /// It was revoked for good, and the holder is in service again.
@@ -171,6 +179,9 @@ pub fn outgrown(
     {
         return Some(IssueReason::Triggered { trigger: trigger.to_owned() });
     }
+    if not_before > now + AHEAD {
+        return Some(IssueReason::NotYetValid { not_before });
+    }
     let since = renewal_time(not_before, not_after, wanted.renew_before, wanted.seed);
     (since <= now).then_some(IssueReason::RenewalDue { since, not_after })
 }
@@ -202,6 +213,7 @@ impl IssueReason {
             Self::Revoked { .. } => "Revoked",
             Self::Triggered { .. } => "Triggered",
             Self::RenewalDue { .. } => "RenewalDue",
+            Self::NotYetValid { .. } => "NotYetValid",
         }
     }
 }
@@ -223,6 +235,9 @@ impl fmt::Display for IssueReason {
             Self::NotSignedByRoot => f.write_str("the certificate was not signed by the present root"),
             Self::Revoked { reason } => write!(f, "the certificate before it was revoked ({reason})"),
             Self::Triggered { trigger } => write!(f, "spec.renewal.trigger changed to {trigger:?}"),
+            Self::NotYetValid { not_before } => {
+                write!(f, "it is not valid before {not_before}: the clock was ahead when it was issued")
+            }
             Self::RenewalDue { since, not_after } => {
                 write!(f, "renewal is due since {since}; the certificate expires at {not_after}")
             }

@@ -136,13 +136,15 @@ pub async fn keep_valid<K: Holder>(
         return Ok(Some(Outcome::withdrawn(holder, standing)));
     }
 
-    let has = ledger.and_then(|ledger| u32::try_from(ledger.current.root_generation?).ok());
+    let of_root = |ledger: &Ledger| ledger.current.root_ca.as_ref().is_none_or(|name| *name == root.name);
+    let has = ledger.filter(of_root).and_then(|ledger| u32::try_from(ledger.current.root_generation?).ok());
     let (signer, changes_at) = root.signer(request.kind, &seed(holder), has, now);
     let asked = request.digest(&root, signer);
     let known = child.as_ref().and_then(|child| context.verified.find(&own, &Version::from(child)));
     if let Some(Known { asked: verified, current, .. }) = &known
         && *verified == asked
         && current.certificate.renewal_time.0 > now
+        && current.certificate.not_before.0 <= now + pki::AHEAD
         && root.allows(&current.certificate.serial_number)
     {
         return Ok(Some(Outcome { look_at: changes_at, ..Outcome::valid(current.clone(), false) }));

@@ -5,7 +5,7 @@ use api::IotDevice;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 
-use crate::support::resources::{HOUR, device, device_with};
+use crate::support::resources::{DAY, HOUR, device, device_with};
 use crate::support::{Site, ready};
 
 /// Name and version of every Secret: what was written since shows.
@@ -49,6 +49,24 @@ async fn what_was_issued_an_hour_ahead_is_kept_when_the_clock_is_put_right() {
     running.settle().await;
     assert_eq!(secrets(&site), before);
     assert_eq!(ready(&site.device("window").conditions).status, "True");
+}
+
+#[tokio::test]
+async fn what_was_issued_forty_days_ahead_is_issued_anew_when_the_clock_is_put_right() {
+    let site = Site::with_everything().await;
+    let start = site.now();
+    site.wait_until(start + 40 * DAY);
+    let running = site.operator();
+    site.server.put(&device("window"));
+    running.settle().await;
+    site.wait_until(start);
+    for operator in [running, site.operator()] {
+        operator.settle().await;
+        let told = site.device("window");
+        assert!(told.certificate.unwrap().not_before.0 <= start);
+        assert_eq!(ready(&told.conditions).status, "True");
+    }
+    assert!(site.told_last("window").contains("the clock was ahead"), "{}", site.told_last("window"));
 }
 
 #[tokio::test]
