@@ -1,6 +1,7 @@
 //! The little of MQTT 5 that a device needs to show what the broker does with it.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject as _;
@@ -26,7 +27,7 @@ pub(crate) struct Session {
 
 impl Session {
     /// Connects, and returns once the broker has let the client in.
-    pub(crate) async fn open(port: u16, identity: &Identity) -> io::Result<Self> {
+    pub(crate) async fn open(broker: SocketAddr, identity: &Identity) -> io::Result<Self> {
         let mut roots = RootCertStore::empty();
         for root in CertificateDer::pem_slice_iter(identity.roots.as_bytes()) {
             roots.add(root.unwrap()).unwrap();
@@ -40,7 +41,7 @@ impl Session {
             .with_root_certificates(roots)
             .with_client_auth_cert(vec![certificate], key)
             .unwrap();
-        let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        let stream = TcpStream::connect(broker).await?;
         let name = ServerName::try_from("localhost").unwrap();
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
         let mut session = Self { stream };

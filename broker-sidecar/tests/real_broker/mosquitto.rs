@@ -1,6 +1,7 @@
 //! A real Mosquitto: the program named by `MOSQUITTO`, or the one in `PATH`.
 
 use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,11 +18,12 @@ impl Mosquitto {
     /// Starts a broker that reads its files from `run`. `table` is the process table that is shown to the sidecar: here it
     /// is a directory in place of the pod's process namespace, with this broker alone. Its name is written there, because
     /// one that is started by its own program loader bears the loader's.
-    pub(crate) fn start(directory: &Path, run: &Path, table: &Path, port: u16) -> Self {
+    pub(crate) fn start(directory: &Path, run: &Path, table: &Path, listen: SocketAddr) -> Self {
         let run = run.display();
+        let (address, port) = (listen.ip(), listen.port());
         let config = directory.join("mosquitto.conf");
         let text = format!(
-            "listener {port} 127.0.0.1\n\
+            "listener {port} {address}\n\
              cafile {run}/pki/ca.crt\n\
              certfile {run}/pki/tls.crt\n\
              keyfile {run}/pki/tls.key\n\

@@ -5,6 +5,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use broker_sidecar::{Config, Loaded};
@@ -14,7 +15,7 @@ use pki::{
     RootProfile, SerialNumber, SigningRoot, Subject, Usage, Validity,
 };
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
@@ -44,8 +45,10 @@ pub(crate) struct Secret {
 /// A pod.
 pub(crate) struct Site {
     pub(crate) directory: TempDir,
-    pub(crate) port: u16,
+    pub(crate) broker: SocketAddr,
     http: SocketAddr,
+    /// What the sidecar connects to.
+    door: SocketAddr,
     sidecar: JoinHandle<()>,
 }
 
@@ -134,13 +137,36 @@ impl Secret {
 impl Site {
     /// A pod with this Secret and the usual ACL, in which the sidecar runs.
     pub(crate) async fn new(secret: &Secret) -> Self {
+        let broker = free_address();
+        Self::with(secret, broker, broker).await
+    }
+
+    /// A pod in which every connection of the sidecar to the broker takes so long.
+    pub(crate) async fn slow(secret: &Secret, delay: Duration) -> Self {
+        let broker = free_address();
+        let door = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = door.local_addr().unwrap();
+        tokio::spawn(async move {
+            loop {
+                let (mut client, _) = door.accept().await.unwrap();
+                tokio::spawn(async move {
+                    tokio::time::sleep(delay).await;
+                    if let Ok(mut broker) = TcpStream::connect(broker).await {
+                        let _ = copy_bidirectional(&mut client, &mut broker).await;
+                    }
+                });
+            }
+        });
+        Self::with(secret, broker, address).await
+    }
+
+    async fn with(secret: &Secret, broker: SocketAddr, door: SocketAddr) -> Self {
         let directory = tempfile::tempdir().unwrap();
         for name in ["pki", "config", "run", "proc"] {
             fs::create_dir(directory.path().join(name)).unwrap();
         }
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap().port();
-        let (http, sidecar) = run_sidecar(directory.path(), port).await;
-        let site = Self { directory, port, http, sidecar };
+        let (http, sidecar) = run_sidecar(directory.path(), door).await;
+        let site = Self { directory, broker, http, door, sidecar };
         site.mount(secret);
         site.mount_acl(ACL);
         site
@@ -154,7 +180,7 @@ impl Site {
     /// Starts Mosquitto with what is in place at another site.
     pub(crate) async fn start_mosquitto_with(&self, other: &Self) -> Mosquitto {
         self.answers("/startupz", 200).await;
-        Mosquitto::start(self.path(), &other.path().join("run"), &self.path().join("proc"), self.port)
+        Mosquitto::start(self.path(), &other.path().join("run"), &self.path().join("proc"), self.broker)
     }
 
     /// A pod in which everything runs and is proved.
@@ -168,7 +194,7 @@ impl Site {
     /// Ends the sidecar and starts another.
     pub(crate) async fn restart_sidecar(&mut self) {
         self.sidecar.abort();
-        (self.http, self.sidecar) = run_sidecar(self.path(), self.port).await;
+        (self.http, self.sidecar) = run_sidecar(self.path(), self.door).await;
     }
 
     /// Replaces the files of the mounted Secret as the kubelet does: a new directory, and a link turned to it.
@@ -229,14 +255,21 @@ impl Site {
     }
 }
 
-async fn run_sidecar(directory: &Path, port: u16) -> (SocketAddr, JoinHandle<()>) {
+/// An address of this broker alone. On 127.0.0.1 a client's connection might be given the port while nobody listens.
+fn free_address() -> SocketAddr {
+    static LAST: AtomicU8 = AtomicU8::new(1);
+    let host = Ipv4Addr::new(127, 0, 0, LAST.fetch_add(1, Ordering::Relaxed) + 1);
+    std::net::TcpListener::bind((host, 0)).unwrap().local_addr().unwrap()
+}
+
+async fn run_sidecar(directory: &Path, broker: SocketAddr) -> (SocketAddr, JoinHandle<()>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let http = listener.local_addr().unwrap();
     let config = Config {
         pki: directory.join("pki"),
         acl_source: directory.join("config/acl"),
         run: directory.join("run"),
-        broker: (Ipv4Addr::LOCALHOST, port).into(),
+        broker,
         reload_every: Duration::from_mins(15),
         proc: directory.join("proc"),
     };

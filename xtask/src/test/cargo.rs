@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
-use super::{Bench, Outcome};
-use crate::{program::Program, progress::detail};
+use super::{Bench, Outcome, SHOWN_LINES};
+use crate::{
+    program::{Program, last_lines},
+    progress::detail,
+};
 
 pub(super) fn format(bench: &Bench<'_>) -> Outcome {
     bench.check(
@@ -32,6 +35,7 @@ pub(super) fn unit(bench: &Bench<'_>) -> Outcome {
 pub(super) fn tests(bench: &Bench<'_>, name: &str, cargo: Program) -> Outcome {
     let mut summary = Summary::default();
     let outcome = bench.watch(name, cargo, |line| summary.read(line));
+    detail(&last_lines(&summary.said.join("\n"), SHOWN_LINES));
     detail(&summary.failures.join("\n"));
     outcome?;
     summary.words()
@@ -45,10 +49,21 @@ struct Summary {
     passed: u64,
     ignored: u64,
     failures: Vec<String>,
+    /// The output of failed tests.
+    said: Vec<String>,
+    /// Whether the lines that come are such output.
+    quotes: bool,
 }
 
 impl Summary {
     fn read(&mut self, line: &str) {
+        self.quotes &= !line.starts_with("test result: ");
+        if line == "failures:" {
+            // The first heads what the tests said, the second the list of their names.
+            self.quotes = !self.quotes;
+        } else if self.quotes {
+            self.said.push(line.to_owned());
+        }
         let line = line.trim();
         if let Some(path) = line.strip_prefix("Running ").and_then(|rest| rest.rsplit_once('(')) {
             let file = PathBuf::from(path.1.trim_end_matches(')'));
@@ -113,6 +128,17 @@ mod tests {
              test an_expired_leaf_is_refused ... FAILED",
         );
         assert_eq!(summary.failures, ["chain: test an_expired_leaf_is_refused ... FAILED"]);
+    }
+
+    #[test]
+    fn what_a_failed_test_said_is_kept() {
+        let summary = summary(
+            "test a ... FAILED\n\nfailures:\n\n---- a stdout ----\n  not within 10 s\n\n\nfailures:\n    a\n\n\
+             test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s\n\
+             error: test failed",
+        );
+        let said: Vec<_> = summary.said.iter().filter(|line| !line.is_empty()).collect();
+        assert_eq!(said, ["---- a stdout ----", "  not within 10 s"]);
     }
 
     #[test]
