@@ -93,7 +93,7 @@ pub fn because(listed: &[Listed], root: &UsableRoot) -> (u32, i64) {
 }
 
 /// The brokers of `namespace` that may hold sessions of whom these roots let in: one that was never seen to run does not, and starts
-/// with the CRLs in its Secret.
+/// with the CRLs in its Secret. By name.
 pub fn brokers(
     context: &Context,
     namespace: &str,
@@ -113,7 +113,9 @@ pub fn brokers(
     };
     let here = context.objects.brokers.state().into_iter();
     let here = here.filter(|broker| broker.namespace().as_deref() == Some(namespace));
-    here.filter(|broker| lets_in(broker) && may_hold_sessions(broker)).collect()
+    let mut found: Vec<_> = here.filter(|broker| lets_in(broker) && may_hold_sessions(broker)).collect();
+    found.sort_by_key(|broker| broker.name_any());
+    found
 }
 
 /// Takes the next step of shutting `device` out of `broker`. `root` signs for whom takes the session over, where the broker's own
