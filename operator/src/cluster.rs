@@ -14,7 +14,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api::names::{LABEL_KIND, LABEL_NAME, MANAGER};
 use aws_lc_rs::digest::{SHA256, digest};
@@ -42,7 +42,9 @@ const OLD_DEFINITIONS: &str = "the definition in the cluster is older than this 
      run `operator crds --apply`, or `helm upgrade`, which does";
 /// How metadata alone is asked for.
 const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
-/// The annotation that a pod gets when something that it mounts has changed.
+/// The annotation of a Secret that tells when it was written.
+pub const WRITTEN: &str = "ca-iot.dev/written-at";
+/// The annotation of a pod that tells which writing of its Secret the kubelet was told of.
 const TOUCHED: &str = "ca-iot.dev/touched";
 /// The most octets that the API server takes as the note of an Event.
 const LONGEST_NOTE: usize = 1024;
@@ -54,6 +56,8 @@ pub struct Cluster {
     children: Arc<Children>,
     clock: Clock,
     applied: Mutex<HashMap<Key, Applied>>,
+    /// Of which writing of a Secret all pods are known to have been told.
+    touched: Mutex<HashMap<Key, String>>,
 }
 
 /// What was applied last.
@@ -137,7 +141,7 @@ impl<T> Written<T> {
 impl Cluster {
     /// Writes as `identity`, the name of this replica.
     pub fn new(client: Client, identity: String, children: Arc<Children>, clock: Clock) -> Self {
-        Self { client, identity, children, clock, applied: Mutex::default() }
+        Self { client, identity, children, clock, applied: Mutex::default(), touched: Mutex::default() }
     }
 
     /// The objects of a kind in `namespace`.
@@ -194,7 +198,7 @@ impl Cluster {
         let hash = hash(object);
         let known = self.children.get(&key).filter(|child| child.owner == labelled_owner(object.meta()));
         let owner = controller(object.meta()).map(|owner| owner.uid.clone());
-        let (before, was_there) = match self.lock().get(&key) {
+        let (before, was_there) = match lock(&self.applied).get(&key) {
             Some(applied) => {
                 (Some(applied.revision).filter(|_| applied.hash == hash), applied.owner == owner)
             }
@@ -230,7 +234,7 @@ impl Cluster {
             }
             _ => None,
         };
-        self.lock().insert(key, Applied { hash, revision: now.revision(), owner });
+        lock(&self.applied).insert(key, Applied { hash, revision: now.revision(), owner });
         if let Some(happened) = happened {
             // Rare, so that it costs nothing where it does not happen.
             Box::pin(self.restored(object, happened)).await;
@@ -273,7 +277,8 @@ impl Cluster {
     pub async fn delete<K: Made>(&self, namespace: &str, name: &str) -> Result<()> {
         let key = Key::of::<K>(namespace, name);
         let Some(known) = self.children.get(&key) else { return Ok(()) };
-        self.lock().remove(&key);
+        lock(&self.applied).remove(&key);
+        lock(&self.touched).remove(&key);
         // That very object, not a later one of its name.
         let preconditions = Preconditions { uid: Some(known.uid), resource_version: None };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
@@ -358,11 +363,26 @@ impl Cluster {
         }
     }
 
-    /// Has the kubelet look at the pods of `owner` now: otherwise a changed Secret reaches them within a minute or two.
-    pub async fn touch_pods<K: Made>(&self, owner: &K, now: Timestamp) -> Result<()> {
+    /// Has the kubelet look at those pods of `owner` that it was not told of the last writing of `secret`, which they mount: by itself
+    /// it looks within a minute or two. Whoever wrote it may have been killed before the kubelet was told.
+    pub async fn touch_pods<K: Made>(&self, owner: &K, secret: &str) -> Result<()> {
         let (namespace, name) = place(owner);
+        let key = Key::of::<Secret>(&namespace, secret);
+        let written = self.children.get(&key).and_then(|child| child.annotations.get(WRITTEN).cloned());
+        let Some(written) = written else { return Ok(()) };
+        if lock(&self.touched).get(&key) == Some(&written) {
+            return Ok(());
+        }
+        let second = written.parse().map(jiff::Timestamp::as_second).ok();
+        let is_later = |pod: &Pod| {
+            let created = pod.metadata.creation_timestamp.as_ref().map(|created| created.0.as_second());
+            created.zip(second).is_some_and(|(created, written)| created >= written)
+        };
         for pod in self.pods_of(owner).await? {
-            let touch = json!({"metadata": {"annotations": {TOUCHED: now.to_string()}}});
+            if pod.annotations().get(TOUCHED) == Some(&written) || is_later(&pod) {
+                continue;
+            }
+            let touch = json!({"metadata": {"annotations": {TOUCHED: written}}});
             let patched = self
                 .api::<Pod>(&namespace)
                 .patch_metadata(&pod.name_any(), &PatchParams::default(), &Patch::Merge(touch))
@@ -372,6 +392,7 @@ impl Cluster {
                 other => other.map(|_| ()).trying(|| format!("touch the pods of {} {name}", K::kind(&())))?,
             }
         }
+        lock(&self.touched).insert(key, written);
         Ok(())
     }
 
@@ -402,10 +423,10 @@ impl Cluster {
             self.children.note(Key::of::<K>(namespace, name), child);
         }
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Applied>> {
-        self.applied.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
+    what.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What happened, for people.

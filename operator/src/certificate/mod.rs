@@ -49,8 +49,6 @@ pub struct Outcome {
     pub current: Option<Current>,
     /// What is wrong although the certificate is in force.
     pub degraded: Option<Verdict>,
-    /// Whether the Secret was written.
-    pub written: bool,
     /// What happened, for people.
     pub notes: Vec<Note>,
     /// How long to wait after a failure before the next try.
@@ -147,7 +145,7 @@ pub async fn keep_valid<K: Holder>(
         && current.certificate.not_before.0 <= now + pki::AHEAD
         && root.allows(&current.certificate.serial_number)
     {
-        return Ok(Some(Outcome { look_at: changes_at, ..Outcome::valid(current.clone(), false) }));
+        return Ok(Some(Outcome { look_at: changes_at, ..Outcome::valid(current.clone()) }));
     }
 
     let by = (&*root, signer);
@@ -161,9 +159,9 @@ pub async fn keep_valid<K: Holder>(
     };
     let (plan, replaced) = planned;
     let (outcome, version) = match plan {
-        Plan::Keep { current } => (Outcome::valid(current, false), replaced.map(|secret| secret.version)),
+        Plan::Keep { current } => (Outcome::valid(current), replaced.map(|secret| secret.version)),
         Plan::Refresh { current, pair } => {
-            let secret = secret::build(holder, &request, by, &pair, &current);
+            let secret = secret::build(holder, &request, by, &pair, &current, now);
             write(context, holder, replaced.as_ref(), &secret, current).await?
         }
         Plan::Issue { because, validity } => {
@@ -210,19 +208,20 @@ async fn plan_by_reading<K: Holder>(
 }
 
 /// Brings roots and CRLs in the Secret of `holder` up to date and leaves all else as it is: for one whose spec cannot be fulfilled, and
-/// that works meanwhile with the certificate it has. Whether anything was written.
+/// that works meanwhile with the certificate it has.
 pub async fn keep_trust<K: Holder>(
     context: &Context,
     holder: &K,
     secret_name: &str,
     root: &UsableRoot,
-) -> Result<bool> {
+) -> Result<()> {
     let namespace = holder.namespace().unwrap_or_default();
     let stored = context.cluster.read::<Secret>(&namespace, secret_name).await?.map(Stored::new);
-    let Some(stored) = stored.filter(|stored| stored.foreign(holder).is_none()) else { return Ok(false) };
-    let Some(secret) = stored.with_trust_of(root) else { return Ok(false) };
-    context.cluster.rewrite(&secret, &stored.version(), []).await?;
-    Ok(true)
+    let Some(stored) = stored.filter(|stored| stored.foreign(holder).is_none()) else { return Ok(()) };
+    if let Some(secret) = stored.with_trust_of(root, context.now()) {
+        context.cluster.rewrite(&secret, &stored.version(), []).await?;
+    }
+    Ok(())
 }
 
 /// Writes the status, if there is `news`, and tells people what happened.
@@ -321,10 +320,11 @@ async fn issue<K: Holder>(
 
     let current = Current::new(&certificate, request, signer.number, holder, replaced.as_ref(), now);
     let pair = Pair { certificate: certificate.to_pem(), key: key.as_ref().map(PrivateKey::to_pem) };
-    let secret = secret::build(holder, request, (root, signer), &pair, &current);
+    let secret = secret::build(holder, request, (root, signer), &pair, &current, now);
     let (outcome, version) = write(context, holder, replaced.as_ref(), &secret, current).await?;
     context.metrics.issued(&K::kind(&()), started.elapsed());
-    Ok((outcome.with_note(issued_note(&because)), version))
+    let outcome = if version.is_some() { outcome.with_note(issued_note(&because)) } else { outcome };
+    Ok((outcome, version))
 }
 
 /// Stores `secret`. What became of it, and the version that it is now.
@@ -339,14 +339,14 @@ async fn write<K: Holder>(
         if !replaced.is_of_another_type {
             let unwanted = secret::DATA.map(str::to_owned);
             let version = context.cluster.rewrite(secret, &replaced.version, unwanted).await?;
-            return Ok((Outcome::valid(current, true), Some(version)));
+            return Ok((Outcome::valid(current), Some(version)));
         }
         // What its ledger told is in the status, and in the new one.
         let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
         context.cluster.delete::<Secret>(&namespace, &name).await?;
     }
     Ok(match context.cluster.create_once(secret).await? {
-        Written::Done(Some(version)) => (Outcome::valid(current, true), Some(version)),
+        Written::Done(Some(version)) => (Outcome::valid(current), Some(version)),
         // Ours, but the watch had not told yet: what is there is judged at the next look.
         Written::Done(None) => {
             let verdict = Verdict::no(Reason::Issuing, "its Secret was just made elsewhere");
@@ -396,7 +396,7 @@ fn own_key_of<K: Holder>(holder: &K) -> Key {
 
 impl Outcome {
     /// The certificate is what is asked for.
-    fn valid(current: Current, written: bool) -> Self {
+    fn valid(current: Current) -> Self {
         let message = format!(
             "certificate {} is valid until {} and will be renewed at {}",
             current.certificate.serial_number,
@@ -404,7 +404,7 @@ impl Outcome {
             current.certificate.renewal_time.0
         );
         let ready = Verdict::yes(Reason::Valid, message);
-        Self { current: Some(current), written, ..Self::of(ready) }
+        Self { current: Some(current), ..Self::of(ready) }
     }
 
     /// Nothing but a verdict.
@@ -413,7 +413,6 @@ impl Outcome {
             ready,
             degraded: None,
             current: None,
-            written: false,
             notes: Vec::new(),
             retry_in: None,
             look_at: None,
@@ -463,7 +462,7 @@ impl Outcome {
 
     fn with_note(mut self, mut note: Note) -> Self {
         match (&self.current, note.warning) {
-            (Some(current), false) if self.written => {
+            (Some(current), false) => {
                 let CertificateStatus { serial_number, not_after, .. } = &current.certificate;
                 note.text = format!(
                     "issued certificate {serial_number}, valid until {}, because {}",

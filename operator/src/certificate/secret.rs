@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::request::Request;
 use super::{Current, Holder};
 use crate::children::Children;
-use crate::cluster::{Foreign, Version};
+use crate::cluster::{Foreign, Version, WRITTEN};
 use crate::roots::{Kind, Signer, UsableRoot};
 use crate::workloads::metadata::{labels, metadata};
 
@@ -90,6 +90,7 @@ pub fn build<K: Holder>(
     (root, signer): (&UsableRoot, &Signer),
     pair: &Pair,
     current: &Current,
+    now: Timestamp,
 ) -> Secret {
     let CertificateStatus { serial_number, not_after, root_generation, .. } = &current.certificate;
     let annotations = [
@@ -101,6 +102,7 @@ pub fn build<K: Holder>(
         (ROOT_GENERATION, root_generation.to_string()),
         (TRIGGER, request.trigger.clone().unwrap_or_default()),
         (SUPERSEDED, superseded_to_text(&current.superseded)),
+        (WRITTEN, now.to_string()),
     ];
     let mut data = BTreeMap::from([
         (CERTIFICATE.to_owned(), ByteString(pair.certificate.clone().into())),
@@ -198,11 +200,13 @@ impl Stored {
     }
 
     /// It with the roots and CRLs of `root`, and no other data; none: it has them.
-    pub fn with_trust_of(&self, root: &UsableRoot) -> Option<Secret> {
+    pub fn with_trust_of(&self, root: &UsableRoot, now: Timestamp) -> Option<Secret> {
         let wanted = [(ROOTS, &root.bundle), (CRLS, &root.crls)];
         let stale = wanted.iter().any(|(key, text)| self.text(key) != Some(text.as_str()));
+        let mut metadata = self.secret.metadata.clone();
+        metadata.annotations.get_or_insert_default().insert(WRITTEN.to_owned(), now.to_string());
         stale.then(|| Secret {
-            metadata: self.secret.metadata.clone(),
+            metadata,
             data: Some(wanted.map(|(key, text)| (key.to_owned(), ByteString(text.clone().into()))).into()),
             ..Secret::default()
         })

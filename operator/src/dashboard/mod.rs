@@ -69,9 +69,7 @@ async fn run_page(dashboard: &Dashboard, context: &Context, outcome: &mut Outcom
         outcome.ready = Verdict::no(Reason::NameTaken, foreign.to_string());
         return Ok(());
     }
-    if outcome.written {
-        cluster.touch_pods(dashboard, context.now()).await?;
-    }
+    cluster.touch_pods(dashboard, &secret).await?;
     if outcome.ready.holds && pods::ready(&cluster.pods_of(dashboard).await?).is_none() {
         outcome.ready = pods::waiting(dashboard);
     }

@@ -80,8 +80,5 @@ async fn run_thermometer(device: &IotDevice, context: &Context, outcome: &mut Ou
     {
         outcome.degraded = Some(Verdict::yes(Reason::NameTaken, foreign.to_string()));
     }
-    if outcome.written {
-        context.cluster.touch_pods(device, context.now()).await?;
-    }
-    Ok(())
+    context.cluster.touch_pods(device, &secret).await
 }

@@ -107,15 +107,10 @@ async fn run_mosquitto(
     let root = request::root_of(context, &namespace, broker);
     // A spec that cannot be fulfilled must not have the broker run out of CRLs: it would refuse every device.
     let in_order = outcome.ready.holds && outcome.retry_in.is_none();
-    if !in_order
-        && !outcome.written
-        && let Some(root) = &root
-    {
-        outcome.written = certificate::keep_trust(context, broker, secret, root).await?;
+    if !in_order && let Some(root) = &root {
+        certificate::keep_trust(context, broker, secret, root).await?;
     }
-    if outcome.written {
-        cluster.touch_pods(broker, now).await?;
-    }
+    cluster.touch_pods(broker, secret).await?;
     let pods = cluster.pods_of(broker).await?;
     let Some(pod) = pods::ready(&pods) else {
         if outcome.ready.holds {

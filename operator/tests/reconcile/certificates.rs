@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt as _};
 use pki::{PrivateKey, SigningRoot};
@@ -14,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::support::resources::{DAY, HOUR, broker, device, device_with, root, thermometer, tls_secret};
-use crate::support::{Site, ready};
+use crate::support::{Fault, Operator, Site, ready};
 
 fn serial(site: &Site, secret: &str) -> String {
     site.client_files(secret).certificate.serial().to_string()
@@ -340,8 +341,8 @@ async fn a_device_that_was_away_for_a_year_gets_a_new_certificate() {
     assert_eq!(Some(files.certificate.not_after()), ends.min(), "the next root does not sign yet");
 }
 
-#[tokio::test]
-async fn a_new_certificate_reaches_the_pod_at_once() {
+/// A site with a thermometer `boiler` and its pod, which mounts the first certificate, and the operator that saw to it.
+async fn site_with_pod() -> (Site, Operator) {
     let site = Site::new();
     site.server.put(&root("root-ca"));
     site.server.put(&broker("mosquitto"));
@@ -351,18 +352,49 @@ async fn a_new_certificate_reaches_the_pod_at_once() {
     let mut pod = crate::support::resources::here(Pod::default());
     pod.metadata.name = Some("boiler-0".into());
     pod.metadata.labels = site.server.get::<Secret>("iotdevice-boiler").unwrap().metadata.labels;
+    pod.metadata.creation_timestamp = Some(Time(site.now()));
     site.server.put(&pod);
+    (site, operator)
+}
+
+/// The annotation that has the kubelet look at once.
+fn touched(site: &Site) -> Option<String> {
+    let annotations = site.server.get::<Pod>("boiler-0").unwrap().metadata.annotations;
+    annotations.and_then(|annotations| annotations.get("ca-iot.dev/touched").cloned())
+}
+
+#[tokio::test]
+async fn a_new_certificate_reaches_the_pod_at_once() {
+    let (site, operator) = site_with_pod().await;
     site.server.put(&device("door"));
     operator.settle().await;
-    let touched = |site: &Site| {
-        let annotations = site.server.get::<Pod>("boiler-0").unwrap().metadata.annotations;
-        annotations.and_then(|annotations| annotations.get("ca-iot.dev/touched").cloned())
-    };
-    assert_eq!(touched(&site), None);
+    site.operator().settle().await;
+    assert_eq!(touched(&site), None, "it mounts the certificate already");
 
     site.wait_until(site.device("boiler").certificate.unwrap().renewal_time.0);
     operator.settle().await;
     assert_eq!(touched(&site), Some(site.now().to_string()));
+    site.server.take_requests();
+    site.wait(HOUR);
+    site.operator().settle().await;
+    assert!(!site.writes().iter().any(|write| write.contains(" pods ")), "it was told");
+}
+
+#[tokio::test]
+async fn a_pod_is_told_of_its_certificate_by_the_next_operator_when_one_is_killed_in_between() {
+    let (site, operator) = site_with_pod().await;
+    let before = serial(&site, "iotdevice-boiler");
+    site.wait_until(site.device("boiler").certificate.unwrap().renewal_time.0);
+    let renewed_at = site.now();
+    site.server.fail([Fault::CrashAfter]);
+    let _ = operator.look_at_device("boiler").await;
+    site.server.recover();
+    assert_ne!(serial(&site, "iotdevice-boiler"), before);
+    assert_eq!(touched(&site), None);
+
+    site.wait(HOUR);
+    site.operator().settle().await;
+    assert_eq!(touched(&site), Some(renewed_at.to_string()));
 }
 
 #[tokio::test]
