@@ -121,6 +121,7 @@ fn one(tools: &Tools, options: &Options, name: &str, parts: Vec<String>, access:
 
 /// The drills that there are, as `outage::renewal_goes_on_…`.
 fn known(tools: &Tools, options: &Options) -> Result<Vec<String>> {
+    say("building the drills");
     let listed = cargo(tools, options).args(["--ignored", "--list", "--format=terse"]).output()?;
     Ok(listed.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
 }

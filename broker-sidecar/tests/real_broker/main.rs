@@ -232,7 +232,7 @@ async fn devices_of_a_second_root_are_let_in_once_it_is_reported_as_loaded() {
 #[ignore = "needs Mosquitto 2.1"]
 async fn a_list_that_runs_out_is_reported_and_a_new_one_opens_the_door_again() {
     let mut authority = Authority::new(1);
-    authority.crl.valid_for = Duration::from_secs(3);
+    authority.crl.valid_for = Duration::from_secs(6);
     let secret = authority.secret();
     let (site, mut mosquitto) = Site::running(&secret).await;
     let device = authority.device("device001");
