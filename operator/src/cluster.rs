@@ -1,4 +1,4 @@
-//! The only module that writes to Kubernetes.
+//! The only module that writes to Kubernetes, but for Events.
 //!
 //! | verb | for | how |
 //! | --- | --- | --- |
@@ -6,7 +6,7 @@
 //! | [`Cluster::rewrite`] | Secrets that are known | a patch of exactly that version |
 //! | [`Cluster::apply`] | everything else | server-side apply, skipped while nothing changed |
 //! | [`Cluster::report`] | status | server-side apply of the status alone |
-//! | [`Cluster::tell`] | people | one Event |
+//! | [`Cluster::tell`] | people | one of [`events`](crate::events), later |
 //! | [`Cluster::touch_pods`] | pods that mount what changed | an annotation, so that the kubelet looks at once |
 //!
 //! Nothing is ever written to that was not made for the same resource: an object of the same name with neither its labels nor its
@@ -23,8 +23,7 @@ use axum::http::header::ACCEPT;
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod, Secret};
-use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{DeleteParams, ListParams, PartialObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::Serialize;
@@ -33,7 +32,8 @@ use serde_json::{Value, json};
 
 use crate::children::{Child, Children, Revision, labelled_owner};
 use crate::context::Clock;
-use crate::error::{Result, Trying as _, in_short};
+use crate::error::{Result, Trying as _};
+use crate::events::{Events, Note};
 use crate::key::Key;
 
 /// What the API server says of a field that the definition does not have.
@@ -46,13 +46,11 @@ const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;
 pub const WRITTEN: &str = "ca-iot.dev/written-at";
 /// The annotation of a pod that tells which writing of its Secret the kubelet was told of.
 const TOUCHED: &str = "ca-iot.dev/touched";
-/// The most octets that the API server takes as the note of an Event.
-const LONGEST_NOTE: usize = 1024;
 
 /// Writes, and the reads that a write needs.
 pub struct Cluster {
     client: Client,
-    identity: String,
+    events: Events,
     children: Arc<Children>,
     clock: Clock,
     applied: Mutex<HashMap<Key, Applied>>,
@@ -139,9 +137,9 @@ impl<T> Written<T> {
 // === impl Cluster ===
 
 impl Cluster {
-    /// Writes as `identity`, the name of this replica.
-    pub fn new(client: Client, identity: String, children: Arc<Children>, clock: Clock) -> Self {
-        Self { client, identity, children, clock, applied: Mutex::default(), touched: Mutex::default() }
+    /// What happens is told to `events`.
+    pub fn new(client: Client, events: Events, children: Arc<Children>, clock: Clock) -> Self {
+        Self { client, events, children, clock, applied: Mutex::default(), touched: Mutex::default() }
     }
 
     /// The objects of a kind in `namespace`.
@@ -236,8 +234,7 @@ impl Cluster {
         };
         lock(&self.applied).insert(key, Applied { hash, revision: now.revision(), owner });
         if let Some(happened) = happened {
-            // Rare, so that it costs nothing where it does not happen.
-            Box::pin(self.restored(object, happened)).await;
+            self.restored(object, happened);
         }
         Ok(Written::Done(()))
     }
@@ -314,15 +311,14 @@ impl Cluster {
         }
     }
 
-    /// Tells people what happened to `object` and why. Events are a courtesy: a failure is logged, nothing else.
-    pub async fn tell<K: Made>(&self, object: &K, note: &Note, now: Timestamp) {
+    /// Has people told what happened to `object` and why.
+    pub fn tell<K: Made>(&self, object: &K, note: &Note, now: Timestamp) {
         let (namespace, _) = place(object);
-        self.tell_of(ObjectReference { namespace: Some(namespace), ..object.object_ref(&()) }, note, now)
-            .await;
+        self.events.tell(ObjectReference { namespace: Some(namespace), ..object.object_ref(&()) }, note, now);
     }
 
     /// Tells the owner of `object` that this was put right.
-    async fn restored<K: Made>(&self, object: &K, happened: &str) {
+    fn restored<K: Made>(&self, object: &K, happened: &str) {
         let ((namespace, name), Some(owner)) = (place(object), controller(object.meta())) else { return };
         let text = format!("{} {name} {happened}", K::kind(&()));
         let note = Note { warning: false, reason: "Restored", action: "Apply", text };
@@ -334,33 +330,7 @@ impl Cluster {
             uid: Some(owner.uid.clone()),
             ..ObjectReference::default()
         };
-        self.tell_of(owner, &note, (self.clock)()).await;
-    }
-
-    async fn tell_of(&self, regarding: ObjectReference, note: &Note, now: Timestamp) {
-        let text = |part: &Option<String>| part.clone().unwrap_or_default();
-        let (kind, namespace, name) =
-            (text(&regarding.kind), text(&regarding.namespace), text(&regarding.name));
-        let event = Event {
-            metadata: ObjectMeta {
-                generate_name: Some(format!("{name}-")),
-                namespace: Some(namespace.clone()),
-                ..ObjectMeta::default()
-            },
-            event_time: Some(MicroTime(now)),
-            type_: Some(if note.warning { "Warning" } else { "Normal" }.to_owned()),
-            reason: Some(note.reason.to_owned()),
-            action: Some(note.action.to_owned()),
-            note: Some(note.text[..note.text.floor_char_boundary(LONGEST_NOTE)].to_owned()),
-            regarding: Some(regarding),
-            reporting_controller: Some("ca-iot.dev/operator".to_owned()),
-            reporting_instance: Some(self.identity.clone()),
-            ..Event::default()
-        };
-        if let Err(error) = self.api::<Event>(&namespace).create(&PostParams::default(), &event).await {
-            let problem = in_short(&error);
-            tracing::warn!(%kind, %namespace, %name, %problem, "an event could not be written");
-        }
+        self.events.tell(owner, &note, (self.clock)());
     }
 
     /// Has the kubelet look at those pods of `owner` that it was not told of the last writing of `secret`, which they mount: by itself
@@ -427,19 +397,6 @@ impl Cluster {
 
 fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
     what.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What happened, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note {
-    /// Whether somebody should do something.
-    pub warning: bool,
-    /// One word.
-    pub reason: &'static str,
-    /// What the operator did or tried, one word.
-    pub action: &'static str,
-    /// What happened and why, and what to do about it.
-    pub text: String,
 }
 
 // === impl Foreign ===

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Every controller is the same sentence: *observe* what there is, *plan* what to do and why, *build* it, *apply* it, *report*. Planning
-//! and building are pure; [`cluster`] is the only module that writes.
+//! and building are pure; [`cluster`] is the only module that writes, but for [`events`].
 //!
 //! - [`root_ca`], [`iot_device`], [`mqtt_broker`], [`dashboard`]: one controller each
 //! - [`certificate`]: the one lifecycle that the last three share
@@ -32,6 +32,7 @@ pub mod controller;
 pub mod dashboard;
 pub mod departures;
 pub mod error;
+pub mod events;
 pub mod fleet;
 pub mod http;
 pub mod iot_device;

@@ -25,6 +25,7 @@ use prometheus_client::registry::Registry;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
 
 use crate::certificate::Verified;
 use crate::children::Children;
@@ -32,6 +33,7 @@ use crate::cli::{LogFormat, Options};
 use crate::cluster::Cluster;
 use crate::context::{Backoff, Clock, Context, Objects, Waiting};
 use crate::error::in_short;
+use crate::events::{Events, Writer};
 use crate::fleet::Fleet;
 use crate::http::{self, Readiness};
 use crate::lease::Election;
@@ -42,6 +44,9 @@ use crate::roots::Roots;
 use crate::triggers::Triggers;
 use crate::workloads::Images;
 use crate::{controller, dashboard, departures, iot_device, mqtt_broker, root_ca};
+
+/// How long Events are still written when all else has ended.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Runs until SIGTERM or SIGINT, or until the lease is lost.
 pub async fn run(options: Options) -> anyhow::Result<()> {
@@ -68,26 +73,33 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     tokio::spawn(axum::serve(listener, publication.routes()).into_future());
 
     let election = Election::new(client.clone(), &options.lease_namespace, &options.identity);
+    let (events, mut writer) = Events::new(client.clone(), options.identity.clone());
     let lead = async {
         wait_for_definitions(&client, options.namespace.as_deref(), &readiness).await;
         // A standby is ready: it has nothing to wait for but its turn.
         readiness.reached("start");
-        election.lead(control(client.clone(), &options, metrics, readiness.clone()).boxed()).await
+        let events = (events, &mut writer);
+        election.lead(control(client.clone(), &options, events, metrics, readiness.clone()).boxed()).await
     };
-    match select(Box::pin(lead), pin!(stop_signal()?)).await {
-        Either::Left(_) => anyhow::bail!("the lease was lost: ending, so that only its holder writes"),
-        Either::Right(((), lead)) => {
-            // All that is under way ends here, and what it leaves is finished by whoever leads next.
-            drop(lead);
-            election.release().await;
-            tracing::info!("stopped");
-            Ok(())
-        }
+    // All that is under way ends with a signal, and what it leaves is finished by whoever leads next.
+    if let Either::Left(_) = select(Box::pin(lead), pin!(stop_signal()?)).await {
+        anyhow::bail!("the lease was lost: ending, so that only its holder writes");
     }
+    election.release().await;
+    // What takes longer is lost.
+    let _ = timeout(LAST_WORDS, writer.catch_up()).await;
+    tracing::info!("stopped");
+    Ok(())
 }
 
 /// Watches and controllers, for as long as this replica leads.
-async fn control(client: Client, options: &Options, metrics: Metrics, readiness: Readiness) {
+async fn control(
+    client: Client,
+    options: &Options,
+    (events, writer): (Events, &mut Writer),
+    metrics: Metrics,
+    readiness: Readiness,
+) {
     metrics.leads(true);
     let scope = Scope { client: client.clone(), namespace: options.namespace.clone() };
     let (triggers, queues) = Triggers::new();
@@ -96,7 +108,7 @@ async fn control(client: Client, options: &Options, metrics: Metrics, readiness:
     let (brokers, dashboards) = (reflector::store(), reflector::store());
     let clock: Clock = Arc::new(jiff::Timestamp::now);
     let context = Arc::new(Context {
-        cluster: Cluster::new(client, options.identity.clone(), Arc::clone(&children), Arc::clone(&clock)),
+        cluster: Cluster::new(client, events, Arc::clone(&children), Arc::clone(&clock)),
         children: Arc::clone(&children),
         objects: Objects::new(roots.0.clone(), devices.0.clone(), brokers.0.clone(), dashboards.0.clone()),
         roots: Roots::new(triggers.clone()),
@@ -138,6 +150,7 @@ async fn control(client: Client, options: &Options, metrics: Metrics, readiness:
     futures::join!(
         watches,
         ready,
+        writer.run(),
         triggers.wake_roots(queues.counts, queues.revocations),
         departures::run(Arc::clone(&context), queues.departures),
         controller::run(scope.api(), &context, roots, queues.roots, root_ca::reconcile),

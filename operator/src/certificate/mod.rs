@@ -22,9 +22,10 @@ use pki::{PrivateKey, RevocationReason, SerialNumber, Validity};
 use serde::Serialize;
 
 use crate::children::Child;
-use crate::cluster::{Foreign, Made, Note, Version, Written};
+use crate::cluster::{Foreign, Made, Version, Written};
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::events::Note;
 use crate::key::Key;
 use crate::roots::{Kind, Lookup, Signer, UsableRoot};
 use crate::workloads::metadata::Owner;
@@ -240,7 +241,7 @@ pub async fn tell<K: Holder>(
     }
     for note in outcome.notes.iter().chain(&refusal(holder, outcome)) {
         tracing::info!(%kind, %namespace, %name, reason = note.reason, "{}", note.text);
-        context.cluster.tell(holder, note, context.now()).await;
+        context.cluster.tell(holder, note, context.now());
     }
     Ok(())
 }

@@ -12,8 +12,8 @@ use kube::{Resource as _, ResourceExt as _};
 use pki::RevocationReason;
 
 use crate::certificate::{Outcome, Standing, request, secret};
-use crate::cluster::Note;
 use crate::context::Context;
+use crate::events::Note;
 use crate::fleet;
 use crate::root_ca::observe::withdrawn;
 use crate::shut_out::{self, Listed, Progress};

@@ -29,9 +29,10 @@ use self::observe::{Import, Observed};
 use self::plan::{CrlPlan, KeyPlan};
 use self::report::Progress;
 use self::rotation::{Evidence, Probe, Step};
-use crate::cluster::{Foreign, Note, Version, Written};
+use crate::cluster::{Foreign, Version, Written};
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::events::Note;
 use crate::fleet;
 use crate::iot_device;
 use crate::key::Key;
@@ -107,7 +108,7 @@ pub async fn reconcile(root: Arc<RootCA>, context: Arc<Context>) -> Result<Actio
     }
     for note in &notes {
         tracing::info!(kind = "RootCA", %namespace, %name, reason = note.reason, "{}", note.text);
-        context.cluster.tell(&*root, note, now).await;
+        context.cluster.tell(&*root, note, now);
     }
     Ok(look_again_in.map_or_else(Action::await_change, Action::requeue))
 }

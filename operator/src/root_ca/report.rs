@@ -9,7 +9,7 @@ use pki::{Crl, SigningRoot};
 use super::ledger::{Generation, Ledger, Rotation};
 use super::revocation::CAPACITY;
 use super::rotation::Evidence;
-use crate::cluster::Note;
+use crate::events::Note;
 
 /// From how many entries on a CRL is nearly full: 80 % of what a Secret holds.
 const NEARLY_FULL: usize = CAPACITY / 5 * 4;

@@ -197,7 +197,7 @@ async fn a_key_that_leaves_its_secret_is_found() {
 
     let device = site.server.get::<IotDevice>("door").unwrap();
     let note = operator::note(key);
-    operator.context.cluster.tell(&device, &note, site.now()).await;
+    operator.told(async { operator.context.cluster.tell(&device, &note, site.now()) }).await;
     assert!(!site.leaks().is_empty(), "an Event");
     site.server.take_history();
 }

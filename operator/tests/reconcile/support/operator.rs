@@ -14,9 +14,10 @@ use kube::runtime::watcher;
 use kube::{Resource, ResourceExt as _};
 use operator::certificate::Verified;
 use operator::children::{Child, Children};
-use operator::cluster::{Cluster, Note};
+use operator::cluster::Cluster;
 use operator::context::{Backoff, Clock, Context, Objects, Waiting};
 use operator::error::Result;
+use operator::events::{self, Events, Note};
 use operator::fleet::{Connect, Fleet};
 use operator::key::Key;
 use operator::metrics::Metrics;
@@ -37,6 +38,7 @@ pub(crate) struct Operator {
     pub(crate) context: Arc<Context>,
     server: ApiServer,
     watches: Mutex<Watches>,
+    events: tokio::sync::Mutex<events::Writer>,
 }
 
 struct Watches {
@@ -59,13 +61,9 @@ impl Operator {
         let (brokers, broker_writer) = reflector::store();
         let (dashboards, dashboard_writer) = reflector::store();
         let (triggers, queues) = Triggers::new();
+        let (events, writer) = Events::new(server.client(), "operator-0".into());
         let context = Context {
-            cluster: Cluster::new(
-                server.client(),
-                "operator-0".into(),
-                Arc::clone(&children),
-                Arc::clone(&clock),
-            ),
+            cluster: Cluster::new(server.client(), events, Arc::clone(&children), Arc::clone(&clock)),
             children,
             objects: Objects::new(roots, devices, brokers, dashboards),
             roots: Roots::new(triggers.clone()),
@@ -88,8 +86,12 @@ impl Operator {
             children: HashSet::new(),
             _queues: queues,
         };
-        let operator =
-            Self { context: Arc::new(context), server: server.clone(), watches: Mutex::new(watches) };
+        let operator = Self {
+            context: Arc::new(context),
+            server: server.clone(),
+            watches: Mutex::new(watches),
+            events: tokio::sync::Mutex::new(writer),
+        };
         operator.watch();
         operator
     }
@@ -121,34 +123,42 @@ impl Operator {
         }
         for dashboard in self.server.all::<Dashboard>() {
             self.watch();
-            dashboard::reconcile(self.stored(&dashboard.name_any()), Arc::clone(&self.context)).await?;
+            self.told(dashboard::reconcile(self.stored(&dashboard.name_any()), Arc::clone(&self.context)))
+                .await?;
         }
         for device in self.server.all::<IotDevice>() {
             self.look_at_device(&device.name_any()).await?;
         }
         self.watch();
-        departures::see_off(&self.context).await;
+        self.told(departures::see_off(&self.context)).await;
         Ok(())
     }
 
     pub(crate) async fn look_at_root(&self, name: &str) -> Result<Action> {
         self.watch();
-        root_ca::reconcile(self.stored(name), Arc::clone(&self.context)).await
+        self.told(root_ca::reconcile(self.stored(name), Arc::clone(&self.context))).await
     }
 
     pub(crate) async fn look_at_broker(&self, name: &str) -> Result<Action> {
         self.watch();
-        mqtt_broker::reconcile(self.stored(name), Arc::clone(&self.context)).await
+        self.told(mqtt_broker::reconcile(self.stored(name), Arc::clone(&self.context))).await
     }
 
     pub(crate) async fn look_at_device(&self, name: &str) -> Result<Action> {
         self.watch();
-        iot_device::reconcile(self.stored(name), Arc::clone(&self.context)).await
+        self.told(iot_device::reconcile(self.stored(name), Arc::clone(&self.context))).await
     }
 
     /// The same before any watch tells of what was written last.
     pub(crate) async fn look_at_device_unaware(&self, name: &str) -> Result<Action> {
-        iot_device::reconcile(self.stored(name), Arc::clone(&self.context)).await
+        self.told(iot_device::reconcile(self.stored(name), Arc::clone(&self.context))).await
+    }
+
+    /// Does `work`, and writes what it tells.
+    pub(crate) async fn told<T>(&self, work: impl Future<Output = T>) -> T {
+        let outcome = work.await;
+        self.events.lock().await.catch_up().await;
+        outcome
     }
 
     fn stored<K: Resource<DynamicType = ()> + DeserializeOwned>(&self, name: &str) -> Arc<K> {
