@@ -101,8 +101,7 @@ impl Operator {
         let mut failure = None;
         for _ in 0..ROUNDS {
             let before = self.server.count_writes();
-            // Boxed: the tests' own futures stay small.
-            failure = Box::pin(self.round()).await.err();
+            failure = self.round().await.err();
             if failure.is_none() && self.server.count_writes() == before {
                 return;
             }
@@ -155,10 +154,14 @@ impl Operator {
     }
 
     /// Does `work`, and writes what it tells.
-    pub(crate) async fn told<T>(&self, work: impl Future<Output = T>) -> T {
-        let outcome = work.await;
-        self.events.lock().await.catch_up().await;
-        outcome
+    pub(crate) fn told<T>(&self, work: impl Future<Output = T>) -> impl Future<Output = T> {
+        // Boxed: the tests' own futures stay small.
+        let work = Box::pin(work);
+        async {
+            let outcome = work.await;
+            self.events.lock().await.catch_up().await;
+            outcome
+        }
     }
 
     fn stored<K: Resource<DynamicType = ()> + DeserializeOwned>(&self, name: &str) -> Arc<K> {
