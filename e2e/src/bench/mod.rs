@@ -64,6 +64,19 @@ struct Rates {
     enrolment: f64,
 }
 
+/// How long one thing took, round by round.
+#[derive(Default)]
+struct Times {
+    /// The bare client without Events.
+    plain: Vec<Duration>,
+    /// The bare client with Events.
+    told: Vec<Duration>,
+    /// The operator, until the last device was Ready.
+    ready: Vec<Duration>,
+    /// The operator, until the last Event was written.
+    all_told: Vec<Duration>,
+}
+
 impl Plan {
     /// `CA_IOT_BENCH_DEVICES`: sizes, `1000,5000`; `CA_IOT_BENCH_ROUNDS`: how often the first is measured; `CA_IOT_BENCH_IDLE`: seconds.
     pub fn from_environment() -> Result<Self> {
@@ -153,25 +166,26 @@ async fn enrolment(
 ) -> Result<Rates> {
     let count = size.count;
     let client = site.api::<Pod>().into_client();
-    let (mut plain, mut told, mut ours) = (Vec::new(), Vec::new(), Vec::new());
+    let mut times = Times::default();
     let (mut asked, mut by_operator) = (Requests::default(), 0);
     for round in 0..size.rounds {
         if round > 0 {
             clear(site).await?;
         }
-        plain.push(bare.enrol(count, false).await?);
+        times.plain.push(bare.enrol(count, false).await?);
         clear(floor).await?;
         let (before, counted) = (Requests::so_far(&client).await?, counter.so_far().await?);
-        ours.push(Fleet::of(site).enrol(count).await?);
+        let ready = Fleet::of(site).enrol(count).await?;
+        times.ready.push(ready);
+        times.all_told.push(ready + events_written(count, &client, &before).await?);
         asked = Requests::so_far(&client).await?.since(&before);
         by_operator = counter.so_far().await? - counted;
-        told.push(bare.enrol(count, true).await?);
+        times.told.push(bare.enrol(count, true).await?);
         if round + 1 < size.rounds {
             clear(floor).await?;
         }
     }
-    let [plain, told, ours] = [plain, told, ours].map(crate::patience::median);
-    compare(figures, &format!("{count} devices, first create to last Ready"), ours, plain, told);
+    let [plain, told, ours] = times.compare(&format!("{count} devices, first create to"), figures);
     figures.note(
         format_args!("rate: operator / bare client / bare client with Events"),
         format_args!(
@@ -194,37 +208,63 @@ async fn enrolment(
 /// Every certificate anew, at once.
 async fn renewal(size: &Promise, site: &Site, bare: &BareClient, figures: &mut Figures) -> Result<()> {
     let count = size.count;
-    let (mut plain, mut told, mut ours) = (Vec::new(), Vec::new(), Vec::new());
+    let client = site.api::<Pod>().into_client();
+    let mut times = Times::default();
     let mut unready = 0;
     // the floor has `count` devices left from the enrolment with Events
     for round in 0..size.rounds {
-        plain.push(bare.renew(count, &format!("plain-{round}"), false).await?);
+        times.plain.push(bare.renew(count, &format!("plain-{round}"), false).await?);
+        let before = Requests::so_far(&client).await?;
         let renewed = Fleet::of(site).renew(count, &format!("all-at-once-{round}")).await?;
-        ours.push(renewed.took);
+        times.ready.push(renewed.took);
+        times.all_told.push(renewed.took + events_written(count, &client, &before).await?);
         unready += renewed.unready;
-        told.push(bare.renew(count, &format!("told-{round}"), true).await?);
+        times.told.push(bare.renew(count, &format!("told-{round}"), true).await?);
     }
-    let [plain, told, ours] = [plain, told, ours].map(crate::patience::median);
-    compare(figures, &format!("renewal of all {count}, first trigger to last Ready"), ours, plain, told);
+    times.compare(&format!("renewal of all {count}, first trigger to"), figures);
     figures.exactly(format_args!("devices not Ready at any moment of it, of {count}"), 0, unready);
     Ok(())
 }
 
-fn compare(figures: &mut Figures, what: &str, ours: Duration, plain: Duration, told: Duration) {
-    let (to_plain, to_told) =
-        (ours.as_secs_f64() / plain.as_secs_f64(), ours.as_secs_f64() / told.as_secs_f64());
-    figures.bounded(
-        format_args!("{what}: times a bare client's {plain:.1?} for the same writes without Events"),
-        "≤ 1.6, with an Event for each",
-        format_args!("{to_plain:.2} ({ours:.1?})"),
-        to_plain <= 1.6,
-    );
-    figures.bounded(
-        format_args!("{what}: times a bare client's {told:.1?} for the same writes, Events too"),
-        "≤ 1.3",
-        format_args!("{to_told:.2} ({ours:.1?})"),
-        to_told <= 1.3,
-    );
+/// How long it takes from now until the operator has written its Events, too: one for each of `count` devices since `before`.
+/// What is measured next would have them beside it.
+async fn events_written(count: usize, client: &Client, before: &Requests) -> Result<Duration> {
+    let (from, all) = (Instant::now(), u64::try_from(count)?);
+    crate::patience::eventually("every Event is written", PATIENCE, async || {
+        let written = Requests::so_far(client).await?.since(before).of(&["POST"], "events");
+        Ok((written >= all).then(|| from.elapsed()))
+    })
+    .await
+}
+
+impl Times {
+    /// Puts the middle ones beside each other. Returns those of the bare client without Events and with them, and the operator's.
+    fn compare(self, what: &str, figures: &mut Figures) -> [Duration; 3] {
+        let Self { plain, told, ready, all_told } = self;
+        let [plain, told, ready, all_told] = [plain, told, ready, all_told].map(crate::patience::median);
+        let ratio = |ours: Duration, floor: Duration| ours.as_secs_f64() / floor.as_secs_f64();
+        figures.bounded(
+            format_args!(
+                "{what} last Ready: times a bare client's {plain:.1?} for the same writes without Events"
+            ),
+            "≤ 1.6, with an Event for each",
+            format_args!("{:.2} ({ready:.1?})", ratio(ready, plain)),
+            ratio(ready, plain) <= 1.6,
+        );
+        figures.bounded(
+            format_args!(
+                "{what} last Ready: times a bare client's {told:.1?} for the same writes, Events too"
+            ),
+            "≤ 1.3",
+            format_args!("{:.2} ({ready:.1?})", ratio(ready, told)),
+            ratio(ready, told) <= 1.3,
+        );
+        figures.note(
+            format_args!("{what} last Event: times the same without Events, with them"),
+            format_args!("{:.2}, {:.2} ({all_told:.1?})", ratio(all_told, plain), ratio(all_told, told)),
+        );
+        [plain, told, ready]
+    }
 }
 
 /// Nothing to do.
@@ -323,13 +363,30 @@ async fn renew_operator(site: &Site) -> Result<String> {
     .await
 }
 
-/// Waits until the operator asks for nothing but its lease: no more than that within three seconds.
+/// Waits until the operator asks for nothing but its lease.
 async fn settle(counter: &Counter) -> Result<()> {
-    const WATCHED: Duration = Duration::from_secs(3);
-    crate::patience::eventually("the operator comes to rest", PATIENCE, async || {
-        let before = counter.so_far().await?;
-        tokio::time::sleep(WATCHED).await;
-        Ok((counter.so_far().await? - before <= 2).then_some(()))
+    quiet("the operator comes to rest", (2, Duration::from_secs(3)), async || counter.so_far().await).await
+}
+
+/// Waits until the garbage collector, too, is done with what was deleted: it asks after every object that had an owner.
+async fn calm(client: &Client) -> Result<()> {
+    quiet("nobody asks after what was deleted", (4, Duration::from_secs(2)), async || {
+        let requests = Requests::so_far(client).await?;
+        Ok(requests.concerning(&COUNTED).iter().map(|(_, _, times)| times).sum())
+    })
+    .await
+}
+
+/// Waits until there are no more than `few` new requests within a time.
+async fn quiet(
+    what: &str,
+    (few, within): (u64, Duration),
+    requests: impl AsyncFn() -> Result<u64>,
+) -> Result<()> {
+    crate::patience::eventually(what, PATIENCE, async || {
+        let before = requests().await?;
+        tokio::time::sleep(within).await;
+        Ok((requests().await? - before <= few).then_some(()))
     })
     .await
 }
@@ -352,19 +409,6 @@ async fn clear(site: &Site) -> Result<()> {
     .await?;
     site.api::<Event>().delete_collection(&now, &ListParams::default()).await?;
     calm(&site.api::<Pod>().into_client()).await
-}
-
-/// Waits until the garbage collector, too, is done with what was deleted: it asks after every object that had an owner.
-async fn calm(client: &Client) -> Result<()> {
-    const WATCHED: Duration = Duration::from_secs(2);
-    crate::patience::eventually("nobody asks after what was deleted", PATIENCE, async || {
-        let before = Requests::so_far(client).await?;
-        tokio::time::sleep(WATCHED).await;
-        let asked = Requests::so_far(client).await?.since(&before);
-        let asked: u64 = asked.concerning(&COUNTED).iter().map(|(_, _, times)| times).sum();
-        Ok((asked <= 4).then_some(()))
-    })
-    .await
 }
 
 fn device_name(number: usize) -> String {

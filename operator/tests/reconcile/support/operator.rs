@@ -122,35 +122,42 @@ impl Operator {
         }
         for dashboard in self.server.all::<Dashboard>() {
             self.watch();
-            self.told(dashboard::reconcile(self.stored(&dashboard.name_any()), Arc::clone(&self.context)))
-                .await?;
+            self.look_at(&dashboard.name_any(), dashboard::reconcile).await?;
         }
         for device in self.server.all::<IotDevice>() {
             self.look_at_device(&device.name_any()).await?;
         }
         self.watch();
-        self.told(departures::see_off(&self.context)).await;
+        departures::see_off(&self.context).await;
         Ok(())
     }
 
     pub(crate) async fn look_at_root(&self, name: &str) -> Result<Action> {
         self.watch();
-        self.told(root_ca::reconcile(self.stored(name), Arc::clone(&self.context))).await
+        self.look_at(name, root_ca::reconcile).await
     }
 
     pub(crate) async fn look_at_broker(&self, name: &str) -> Result<Action> {
         self.watch();
-        self.told(mqtt_broker::reconcile(self.stored(name), Arc::clone(&self.context))).await
+        self.look_at(name, mqtt_broker::reconcile).await
     }
 
     pub(crate) async fn look_at_device(&self, name: &str) -> Result<Action> {
         self.watch();
-        self.told(iot_device::reconcile(self.stored(name), Arc::clone(&self.context))).await
+        self.look_at(name, iot_device::reconcile).await
     }
 
     /// The same before any watch tells of what was written last.
     pub(crate) async fn look_at_device_unaware(&self, name: &str) -> Result<Action> {
-        self.told(iot_device::reconcile(self.stored(name), Arc::clone(&self.context))).await
+        self.look_at(name, iot_device::reconcile).await
+    }
+
+    async fn look_at<K, F>(&self, name: &str, reconcile: impl FnOnce(Arc<K>, Arc<Context>) -> F) -> F::Output
+    where
+        K: Resource<DynamicType = ()> + DeserializeOwned,
+        F: Future,
+    {
+        self.told(reconcile(self.stored(name), Arc::clone(&self.context))).await
     }
 
     /// Does `work`, and writes what it tells.
